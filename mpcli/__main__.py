@@ -1,0 +1,5 @@
+"""`python -m mpcli` is `mpcli`."""
+
+from mpcli.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""The command line: `mpcli VERB SUBJECT [OPTIONS]`.
+
+Each verb is a Typer group whose commands are the pages that have it. A group lists its pages by reading their source;
+only the page that is run is imported, and its function's signature becomes the options.
+"""
+
+import difflib
+import inspect
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+from mpcli.errors import Failed, InputError
+from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
+
+SUMMARY = {
+    "train": "Fit a model; prints the run directory.",
+    "sample": "Draw from a trained model; prints the file.",
+    "render": "Make a picture or an animation; prints the file.",
+    "marching_cubes": "Extract a mesh from an implicit function or a grid; prints the file.",
+    "fit_smpl": "Fit a body model to keypoints, joints or a scan; prints the file.",
+    "rl_run": "Let an agent act and learn in an environment; prints the run directory.",
+    "evaluate": "Held-out metrics of trained runs; several runs make one table.",
+    "gradcheck": "Check the mathematics of pages, or of the whole book, numerically.",
+}
+GLOBAL = ("json", "quiet", "debug", "seed", "device", "out", "config", "resume", "checkpoint")
+
+
+class VerbGroup(TyperGroup):
+    """A verb: its commands are the pages that have it."""
+
+    verb = ""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name, page in pages().items() if self.verb in page.verbs]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # For listings only, hence nothing is imported; `resolve_command` builds the real one.
+        page = pages()[cmd_name]
+        return TyperCommand(cmd_name, help=escape(page.title), rich_help_panel=page.chapter[1].partition(":")[0])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0].startswith("-") and args[0] != "-":
+            raise InputError(f"mpcli {spoken(self.verb)}: the page or run comes first, options after it")
+        page, directory = _subject(args[0], self.verb)
+        return page.name, _command(self.verb, page, directory), args[1:]
+
+
+def _subject(text: str, verb: str) -> tuple[Page, Path | None]:
+    """The page that SUBJECT names, and the run directory where it names one."""
+    from mpcli.run import read_record
+
+    if text == "-":
+        text = _from_standard_input()
+    elif text.replace("-", "_") in pages():
+        return get(text), None
+    path = Path(text)
+    if (path / "run.json").exists():
+        return get(read_record(path)["page"]), path
+    if path.exists() or os.sep in text:
+        what = "has no run.json" if path.is_dir() else "does not exist" if not path.exists() else "is a file"
+        raise InputError(f"{text}: is no run directory ({what}); give a page name or what `mpcli train` printed")
+    return get(text), None
+
+
+def _from_standard_input() -> str:
+    if sys.stdin.isatty():
+        raise InputError("-: reads a run directory from standard input; pipe the output of `mpcli train` into it")
+    lines = sys.stdin.read().strip().splitlines()
+    if not lines:
+        raise InputError("-: standard input held no run directory; did the command before it fail?")
+    if lines[-1].startswith("{"):
+        try:
+            return str(json.loads(lines[-1])["run"])
+        except (ValueError, KeyError):
+            raise InputError("-: standard input held a JSON object without a run") from None
+    return lines[-1]
+
+
+def _command(verb: str, page: Page, directory: Path | None) -> Any:
+    """The Typer command of a page's verb; `directory` is the run that SUBJECT named, if it named one."""
+    from mpcli import options
+
+    function = page.function(verb)
+    signature = options.read(function)
+
+    def call(**given: Any) -> None:
+        from mpcli.execute import Request, execute, report
+
+        common = {name: given.pop(name, None) for name in GLOBAL}
+        others = [Path(text) for text in given.pop("others", None) or ()]
+        request = Request(page, verb, function, signature, directory, given, **common)
+        if not others:
+            report([execute(request)], request)
+            return
+        from mpcli.execute import execute_all
+
+        report(execute_all(request, others), request)
+
+    parameters = options.parameters(signature, verb in TRAINING)
+    if verb == "evaluate":
+        further = typer.Argument(metavar="[RUN]...", help="further runs", show_default=False)
+        others = Annotated[list[str] | None, further]
+        parameters.append(inspect.Parameter("others", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=others))
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command(page.name, help=_help(page.docstring))(call)
+    return typer.main.get_command(app)
+
+
+def escape(text: str) -> str:
+    """Text as help that rich does not read as markup."""
+    return text.replace("[", r"\[")
+
+
+def _help(docstring: str) -> str:
+    # A line of only \b keeps the lines of a paragraph as they are, which equations need.
+    return "\n\n".join(("\b\n" + part if part.startswith(" ") else part) for part in escape(docstring).split("\n\n"))
+
+
+class Root(TyperGroup):
+    """The whole command line."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0].replace("_", "-")
+        if name not in self.commands and not name.startswith("-"):
+            close = difflib.get_close_matches(name, self.commands, n=2)
+            if name.replace("-", "_") in pages():
+                verbs = " or ".join(map(spoken, get(name).verbs)) or "nothing yet"
+                raise InputError(f"{name} is a page, not a verb: the verb comes first ({verbs})")
+            hint = f"did you mean {' or '.join(close)}?" if close else "`mpcli --help` shows every verb"
+            raise InputError(f"there is no verb {name}: {hint}")
+        return super().resolve_command(ctx, [name, *args[1:]])
+
+
+def build() -> TyperGroup:
+    """The whole command line as one Typer group."""
+    app = typer.Typer(
+        cls=Root,
+        name="mpcli",
+        help="A textbook of machine perception that runs: every method a page, every page a command.",
+        epilog="Pages of a verb: mpcli VERB --help. Options: mpcli VERB PAGE --help. Text: mpcli info PAGE.",
+    )
+    for verb in VERBS:
+        if verb == "gradcheck":
+            app.command(verb, help=SUMMARY[verb], rich_help_panel="Verbs")(_gradcheck)
+            continue
+        group = type(verb.title(), (VerbGroup,), {"verb": verb})
+        sub = typer.Typer(cls=group, help=SUMMARY[verb], subcommand_metavar="SUBJECT [OPTIONS]", no_args_is_help=True)
+        app.add_typer(sub, name=spoken(verb), rich_help_panel="Verbs")
+    from mpcli import desk
+
+    for name, function in (("list", desk.contents), ("info", desk.info), ("doctor", desk.doctor), ("new", desk.new)):
+        app.command(name, rich_help_panel="The book")(function)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group
+
+
+def _gradcheck(
+    subjects: Annotated[list[str] | None, typer.Argument(metavar="[PAGE]...", help="pages; none means all")] = None,
+    out: Annotated[Path | None, typer.Option(help="run directory, or a .json file for the report")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object with every case")] = False,
+    quiet: Annotated[bool, typer.Option(help="no table")] = False,
+    debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
+) -> None:
+    from mpcli.execute import gradcheck
+
+    gradcheck(subjects or [], out=out, seed=seed, as_json=as_json, quiet=quiet)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line on `arguments`; the exit code."""
+    debug = "--debug" in arguments
+    try:
+        code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except InputError as error:
+        return _complain(error, 2, debug)
+    except Failed as error:
+        return _complain(error, 1, debug)
+    except KeyboardInterrupt as error:
+        return _complain(error if str(error) else KeyboardInterrupt("interrupted"), 130, debug)
+    except typer.TyperException as error:
+        if message := error.format_message():
+            print(f"mpcli: {message}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away; point stdout elsewhere so that Python's exit does not complain too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _complain(error, 1, debug, f"a fault in the program, {type(error).__name__} (--debug shows where): ")
+
+
+def _complain(error: BaseException, code: int, debug: bool, before: str = "") -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"mpcli: {before}{error}", file=sys.stderr)
+    return code

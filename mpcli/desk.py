@@ -1,0 +1,153 @@
+"""The commands about the book itself: list, info, doctor, new."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mpcli import scaffold
+from mpcli.errors import Failed, InputError
+from mpcli.registry import Page, get, pages, spoken
+from mpcli.run import read_json, read_record, runs_root
+
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+def contents(as_json: AsJson = False) -> None:
+    """The table of contents: every page, its verbs and what it is."""
+    if as_json:
+        print(json.dumps([_entry(page) for page in pages().values()]))
+        return
+    chapter = ""
+    width = max(len(name) for name in pages())
+    for name, page in pages().items():
+        if sys.stdout.isatty() and page.chapter[1] != chapter:
+            chapter = page.chapter[1]
+            print(f"\n{chapter}")
+        verbs = f"broken: {page.broken}" if page.broken else ",".join(map(spoken, page.verbs))
+        print(f"{name:{width}}  {verbs}  {page.title}" if sys.stdout.isatty() else f"{name}\t{verbs}\t{page.title}")
+
+
+def _entry(page: Page) -> dict[str, Any]:
+    return {
+        "name": page.name,
+        "title": page.title,
+        "verbs": [spoken(verb) for verb in page.verbs],
+        "chapter": page.chapter[1],
+        "distribution": page.distribution,
+        "version": page.version,
+        "broken": page.broken or None,
+    }
+
+
+def info(
+    subject: Annotated[str, typer.Argument(metavar="PAGE|RUN", help="a page, or a run directory")],
+    as_json: AsJson = False,
+) -> None:
+    """What a page says, with its verbs and options; or what a run was and what came of it."""
+    path = Path(subject)
+    if (path / "run.json").exists():
+        record = read_record(path) | {"options": read_json(path / "config.json")}
+        print(json.dumps(record) if as_json else _lines(record))
+        return
+    page = get(subject)
+    if as_json:
+        entry = _entry(page) | {"docstring": page.docstring, "options": {}}
+        for verb in page.verbs:
+            if verb != "gradcheck":
+                entry["options"][spoken(verb)] = {o.flag: o.default for o in _options(page, verb)}
+        print(json.dumps(entry, default=str))
+        return
+    print(page.docstring)
+    print(f"\n{page.chapter[1]}  ({page.module}, {page.distribution} {page.version})")
+    for verb in page.verbs:
+        print(f"\nmpcli {spoken(verb)} {page.name}")
+        for option in _options(page, verb) if verb != "gradcheck" else ():
+            default = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
+            shown = "" if default in (None, "") else f" [{default}]"
+            print(f"    {option.flag:<18} {option.help}{shown}")
+
+
+def _options(page: Page, verb: str) -> Any:
+    from mpcli import options
+
+    return options.read(page.function(verb)).options
+
+
+def _lines(values: dict[str, Any], indent: str = "") -> str:
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", _lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
+    return "\n".join(line for line in lines if line)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Whether everything is in place: versions, devices, tools, the runs directory, every plugin."""
+    import importlib.metadata as metadata
+    import platform
+
+    import torch
+
+    facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    facts |= {name: metadata.version(name) for name in ("mpcli", "torch", "numpy", "gymnasium", "trimesh")}
+    facts["threads"] = torch.get_num_threads()
+    facts["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    facts["mps"] = "yes" if torch.backends.mps.is_available() else "none"
+    facts["ffmpeg"] = _ffmpeg()
+    facts["runs"] = str(runs_root().absolute())
+    problems = []
+    root = runs_root()
+    while not root.exists():
+        root = root.absolute().parent
+    if not os.access(root, os.W_OK):
+        problems.append(f"runs: {root} is not writable; set MPCLI_RUNS to a directory that is")
+    elif shutil.disk_usage(root).free < 2**30:
+        problems.append(f"runs: less than 1 GiB is free on {root}")
+    if facts["ffmpeg"] == "none":
+        problems.append("ffmpeg: imageio-ffmpeg has no program for this platform; MP4 cannot be written")
+    for name, page in pages().items():
+        try:
+            if page.broken:
+                raise Failed(f"page {name} of {page.distribution} {page.version}: {page.broken}")
+            page.load()
+        except Failed as error:
+            problems.append(str(error))
+    if as_json:
+        print(json.dumps(facts | {"pages": len(pages()), "problems": problems}))
+    else:
+        print(_lines(facts | {"pages": len(pages())}))
+        print("\n".join(f"problem: {problem}" for problem in problems) or "no problems")
+    if problems:
+        raise Failed(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} found")
+
+
+def _ffmpeg() -> str:
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_version())
+    except RuntimeError:
+        return "none"
+
+
+def new(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="name of the page, such as my_flow")],
+    out: Annotated[Path | None, typer.Option(help="directory to make [default: ./mpcli-PLUGIN]")] = None,
+) -> None:
+    """Start a plugin package: one page, its pyproject.toml and a test, ready to install and run."""
+    name = plugin.replace("-", "_")
+    if not name.isidentifier() or not name.islower():
+        raise InputError(f"{plugin}: is no name of a page; use lower-case letters, digits and underscores")
+    if name in pages():
+        raise InputError(f"{plugin}: {pages()[name].distribution} has a page of that name; choose another")
+    directory = out or Path(f"mpcli-{name.replace('_', '-')}")
+    if directory.exists():
+        raise InputError(f"{directory}: exists already; choose another --out")
+    print(scaffold.write(directory, name))

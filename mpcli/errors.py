@@ -1,0 +1,12 @@
+"""The two ways in which a command can fail; the command line turns each into an exit code and one sentence."""
+
+
+class InputError(Exception):
+    """The request was wrong: an unreadable file, a value out of range, an unknown name. Exit code 2.
+
+    The message is one sentence: the file or option, what is wrong with it, and what would be right.
+    """
+
+
+class Failed(Exception):
+    """The request was right, but the work did not succeed: a check failed or training diverged. Exit code 1."""

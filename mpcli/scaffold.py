@@ -1,0 +1,128 @@
+"""What `mpcli new` writes: a plugin package with one page that trains and samples."""
+
+from pathlib import Path
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "mpcli-{dashed}"
+version = "0.1.0"
+dependencies = ["mpcli"]
+
+[project.entry-points."mpcli.plugins"]
+{name} = "mpcli_{name}"
+
+[tool.hatch.build.targets.wheel]
+only-include = ["mpcli_{name}.py"]
+"""
+
+PAGE = '''\
+"""{title}: a Gaussian for every pixel, fitted by gradient descent.
+
+    p(x) = prod_i N(x_i; m_i, s_i^2)
+
+Replace this page by your method; name its paper here.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity
+from mpcli.kit import datasets
+from mpcli.run import Run, Trained
+
+
+@dataclass(frozen=True)
+class Config:
+    steps: Annotated[int, "training steps", Ge(1)] = 500
+    batch: Annotated[int, "images a step", Ge(1)] = 64
+    lr: Annotated[float, "learning rate", Gt(0)] = 0.02
+
+
+class Model(nn.Module):
+    def __init__(self, cfg: Config, shape: tuple[int, ...]):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(shape))
+        self.log_std = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> log p(x) [B]
+        z = (x - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits") -> None:
+    images = datasets.images(data).to(run.device)
+    model = run.place(Model(cfg, images.shape))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr)
+    for x in run.track(images.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam):
+        nll = -model(x).mean()
+        adam.zero_grad()
+        nll.backward()
+        adam.step()
+        run.log(nll=nll)
+    run.save(model, cfg, shape=images.shape)
+    run.result(nll=-model(images.test).mean())
+
+
+@torch.no_grad()
+def sample(trained: Trained, run: Run, n: Annotated[int, "how many", Ge(1)] = 64) -> None:
+    model = trained.load(Model, Config)
+    noise = torch.randn(n, *model.mean.shape, device=run.device)
+    run.image("samples.png", model.mean + model.log_std.exp() * noise)
+
+
+def gradcheck() -> Iterator[Case]:
+    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:
+        return tuple(torch.randn(3, dtype=torch.float64, generator=g) for _ in range(3))
+
+    def density(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        model = Model(Config(), (3,))
+        model.mean.data, model.log_std.data = mean, log_std
+        return model(x[None])
+
+    def known(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+        return torch.distributions.Normal(mean, log_std.exp()).log_prob(x).sum()[None]
+
+    yield identity("log p(x) is a sum of normal log densities", density, known, drawn)
+'''
+
+TEST = """\
+import subprocess
+import sys
+
+
+def mpcli(*arguments: str) -> str:
+    command = [sys.executable, "-m", "mpcli", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_it_trains_and_samples(tmp_path):
+    run = mpcli("train", "{name}", "--steps", "20", "--out", str(tmp_path / "run"))
+    picture = mpcli("sample", run, "--out", str(tmp_path / "samples.png"))
+    assert open(picture, "rb").read(8) == b"\\x89PNG\\r\\n\\x1a\\n"
+
+
+def test_its_equations_hold(tmp_path):
+    mpcli("gradcheck", "{name}", "--out", str(tmp_path / "report.json"))
+"""
+
+
+def write(directory: Path, name: str) -> Path:
+    """Write the package of a page called `name` into a new directory; the directory."""
+    fields = {"name": name, "dashed": name.replace("_", "-"), "title": name.replace("_", " ").capitalize()}
+    files = {"pyproject.toml": PYPROJECT, f"mpcli_{name}.py": PAGE, f"test_{name}.py": TEST}
+    directory.mkdir(parents=True)
+    for file, text in files.items():
+        for key, value in fields.items():
+            text = text.replace("{" + key + "}", value)
+        (directory / file).write_text(text, encoding="utf-8")
+    return directory

@@ -1,0 +1,4 @@
+"""Chapter 2. Latent variables: models with a hidden cause.
+
+Pages: vae.
+"""

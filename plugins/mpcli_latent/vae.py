@@ -1,0 +1,213 @@
+"""Variational autoencoder: a latent-variable model fitted by amortised inference.
+
+    p(z) = N(0, I)      p(x|z) = Bernoulli(f(z)) or N(f(z), s^2 I)      q(z|x) = N(m(x), diag s(x)^2)
+
+    log p(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)) + KL(q(z|x) || p(z|x))
+            >= E_q[log p(x|z)] - KL(q(z|x) || p(z))                       the ELBO, in nats
+    KL(q(z|x) || p(z)) = 1/2 sum_j (m_j^2 + s_j^2 - 1 - log s_j^2)
+
+    log p(x) >= E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q      tighter with K, exact in the limit
+
+The gradient flows through the sample, z = m(x) + s(x) * e with e ~ N(0, I). The Bernoulli decoder sees pixels binarised
+at 0.5, so that its likelihood is one of data and comparable between models.
+
+Kingma and Welling, Auto-Encoding Variational Bayes, 2014. arXiv:1312.6114
+Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. arXiv:1509.00519
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.nn.functional import softplus
+
+from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.kit import datasets
+from mpcli.run import Run, Trained
+
+
+@dataclass(frozen=True)
+class Config:
+    latent: Annotated[int, "dimension of z", Ge(1)] = 16
+    hidden: Annotated[int, "width of the two hidden layers on each side", Ge(1)] = 256
+    decoder: Annotated[Literal["bernoulli", "gaussian"], "likelihood p(x|z)"] = "bernoulli"
+    dropout: Annotated[float, "share of hidden units dropped while training", Interval(ge=0, lt=1)] = 0.2
+    steps: Annotated[int, "training steps", Ge(1)] = 4000
+    batch: Annotated[int, "images a step", Ge(1)] = 128
+    lr: Annotated[float, "learning rate at the start; it falls to zero as a half cosine", Gt(0)] = 2e-3
+
+
+def network(cfg: Config, inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in (inputs, cfg.hidden):
+        layers += [nn.Linear(width, cfg.hidden), nn.SiLU(), nn.Dropout(cfg.dropout)]
+    return nn.Sequential(*layers, nn.Linear(cfg.hidden, outputs))
+
+
+class VAE(nn.Module):
+    """The model of images of one shape [C, H, W]."""
+
+    def __init__(self, cfg: Config, shape: tuple[int, ...]):
+        super().__init__()
+        self.cfg, self.shape = cfg, tuple(shape)
+        self.encoder = network(cfg, math.prod(shape), 2 * cfg.latent)
+        self.decoder = network(cfg, cfg.latent, math.prod(shape))
+        self.log_noise = nn.Parameter(torch.tensor(-1.0))  # log s of the Gaussian decoder
+
+    def data(self, x: Tensor) -> Tensor:  # what the likelihood is a likelihood of
+        return (x > 0.5).to(x) if self.cfg.decoder == "bernoulli" else x
+
+    def prior(self) -> Distribution:
+        zero = self.log_noise.new_zeros(self.cfg.latent)
+        return Independent(Normal(zero, zero + 1), 1)
+
+    def posterior(self, x: Tensor) -> Distribution:  # [B, C, H, W] -> q(z|x) over [B, D]
+        mean, scale = self.encoder(self.data(x).flatten(1)).chunk(2, dim=1)
+        return Independent(Normal(mean, softplus(scale) + 1e-4), 1)
+
+    def likelihood(self, z: Tensor) -> Distribution:  # [..., D] -> p(x|z) over [..., C, H, W]
+        out = self.decoder(z).unflatten(-1, self.shape)
+        pixels = Bernoulli(logits=out) if self.cfg.decoder == "bernoulli" else Normal(out, self.log_noise.exp())
+        return Independent(pixels, len(self.shape))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> ELBO [B], nats
+        q = self.posterior(x)
+        return self.likelihood(q.rsample()).log_prob(self.data(x)) - kl_divergence(q, self.prior())
+
+    def log_likelihood(self, x: Tensor, samples: int) -> Tensor:  # [B, C, H, W] -> importance-weighted log p(x) [B]
+        q = self.posterior(x)
+        z = q.sample((samples,))  # [K, B, D]
+        log_weights = self.likelihood(z).log_prob(self.data(x)) + self.prior().log_prob(z) - q.log_prob(z)
+        return log_weights.logsumexp(0) - math.log(samples)
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits") -> None:
+    images = datasets.images(data).to(run.device)
+    run.say(images.describe())
+    model = run.place(VAE(cfg, images.shape))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr)
+    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
+    batches = images.batches(cfg.batch, run.seed)
+    for x in run.track(batches, cfg.steps, model=model, adam=adam, anneal=anneal):
+        loss = -model(x).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        anneal.step()
+        run.log(elbo=-loss)
+    run.save(model, cfg, shape=images.shape)
+    run.result(**held_out(model.eval(), images.test, samples=500))
+
+
+@torch.no_grad()
+def held_out(model: VAE, x: Tensor, samples: int) -> dict[str, float]:
+    """ELBO and importance-weighted nll of images, both in nats an image, and bits a dimension of that nll."""
+    size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
+    elbo = torch.cat([model(part) for part in x.split(512)]).mean()
+    nll = -torch.cat([model.log_likelihood(part, samples) for part in x.split(size)]).mean()
+    return {"elbo": float(elbo), "nll": float(nll), "bits_per_dim": float(nll) / math.log(2) / math.prod(model.shape)}
+
+
+@torch.no_grad()
+def evaluate(
+    trained: Trained,
+    run: Run,
+    data: Annotated[str | None, "dataset of images; that of the run where none is named"] = None,
+    importance: Annotated[int, "samples K of the importance-weighted log-likelihood", Ge(1)] = 500,
+) -> None:
+    model = trained.load(VAE, Config)
+    images = datasets.images(data or trained.options["data"], shape=model.shape).to(run.device)
+    run.say(images.describe())
+    run.result(**held_out(model, images.test, importance))
+
+
+@torch.no_grad()
+def sample(
+    trained: Trained,
+    run: Run,
+    n: Annotated[int, "how many samples", Ge(1)] = 64,
+    pairs: Annotated[int, "rows of interpolations between two data points, and of reconstructions", Ge(1)] = 8,
+) -> None:
+    model = trained.load(VAE, Config)
+    run.image("samples.png", model.likelihood(model.prior().sample((n,))).mean)
+
+    x = datasets.images(trained.options["data"], shape=model.shape).to(run.device).test[: 2 * pairs]
+    z = model.posterior(x).mean
+    run.image("reconstructions.png", torch.cat([model.data(x), model.likelihood(z).mean]).unflatten(0, (2, -1)))
+
+    start, end = z[0::2, None], z[1::2, None]
+    path = start + (end - start) * torch.linspace(0, 1, 10, device=z.device)[:, None]  # [pairs, 10, D]
+    run.image("interpolations.png", model.likelihood(path).mean)
+
+
+def gradcheck() -> Iterator[Case]:
+    def moments(g: torch.Generator) -> tuple[Tensor]:  # rows: mean, standard deviation
+        return (torch.stack([torch.randn(4, generator=g), torch.rand(4, generator=g) + 0.3]).double(),)
+
+    def kl(moments: Tensor) -> Tensor:
+        mean, std = moments
+        return 0.5 * (mean**2 + std**2 - 1 - (std**2).log()).sum()
+
+    def kl_by_quadrature(moments: Tensor) -> Tensor:
+        z = torch.linspace(-14, 14, 4001, dtype=torch.float64)[:, None]
+        q, p = Normal(*moments), Normal(0.0, 1.0)
+        return torch.trapezoid(q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z)), z, dim=0).sum()
+
+    def misprint(moments: Tensor) -> Tensor:
+        mean, std = moments
+        return 0.5 * (1 + (std**2).log() - mean - std**2).sum()
+
+    name = "KL(N(m, s^2) || N(0, 1)) = 1/2 sum (m^2 + s^2 - 1 - log s^2)"
+    yield identity(name, kl_by_quadrature, kl, moments, printed=misprint)
+    yield gradient("dKL/dm = m, dKL/ds = s - 1/s", kl, lambda p: torch.stack([p[0], p[1] - 1 / p[1]]), moments)
+
+    def linear(g: torch.Generator) -> tuple[Tensor, ...]:  # x = w z + noise, q(z|x) = N(m, s^2), arbitrary m and s
+        return tuple(torch.randn(4, dtype=torch.float64, generator=g))
+
+    yield identity(
+        "log p(x) = E_q log p(x|z) - KL(q || p(z)) + KL(q || p(z|x)), linear-Gaussian model",
+        lambda x, w, m, log_s: Normal(0.0, (w**2 + NOISE**2).sqrt()).log_prob(x),
+        lambda x, w, m, log_s: linear_gaussian_elbo(x, w, m, log_s) + linear_gaussian_gap(x, w, m, log_s),
+        linear,
+    )
+    yield inequality(
+        "ELBO <= log p(x), linear-Gaussian model",
+        linear_gaussian_elbo,
+        lambda x, w, m, log_s: Normal(0.0, (w**2 + NOISE**2).sqrt()).log_prob(x),
+        linear,
+    )
+
+    def gaussian(g: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.randn(1, generator=g).double(), torch.rand(1, generator=g).double() + 0.3
+
+    def expected(m: Tensor, s: Tensor) -> Tensor:  # E[tanh(z)], z ~ N(m, s^2), by the rectangle rule
+        return (torch.tanh(m + s * NODES) * WEIGHTS).sum()
+
+    def reparameterised(m: Tensor, s: Tensor) -> Tensor:
+        return ((1 - torch.tanh(m + s * NODES) ** 2) * WEIGHTS).sum(0, keepdim=True)
+
+    def score_function(m: Tensor, s: Tensor) -> Tensor:
+        return (torch.tanh(m + s * NODES) * (NODES / s) * WEIGHTS).sum(0, keepdim=True)
+
+    yield gradient("d/dm E[f(z)] = E[f'(m + s e)], f = tanh", expected, reparameterised, gaussian)
+    yield gradient("d/dm E[f(z)] = E[f(z) d log q(z)/dm], f = tanh", expected, score_function, gaussian)
+
+
+NOISE = 0.5  # standard deviation of x given z in the linear-Gaussian model of the checks
+NODES = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+WEIGHTS = Normal(0.0, 1.0).log_prob(NODES).exp() * (NODES[1] - NODES[0])
+
+
+def linear_gaussian_elbo(x: Tensor, w: Tensor, m: Tensor, log_s: Tensor) -> Tensor:
+    reconstruction = Normal(w * m, NOISE).log_prob(x) - 0.5 * (w * log_s.exp() / NOISE) ** 2
+    return reconstruction - kl_divergence(Normal(m, log_s.exp()), Normal(0.0, 1.0))
+
+
+def linear_gaussian_gap(x: Tensor, w: Tensor, m: Tensor, log_s: Tensor) -> Tensor:
+    evidence = w**2 + NOISE**2
+    return kl_divergence(Normal(m, log_s.exp()), Normal(w * x / evidence, NOISE / evidence.sqrt()))
