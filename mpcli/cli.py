@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from mpcli.errors import Failed, InputError
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
+from mpcli.run import Interrupted
 
 SUMMARY = {
     "train": "Fit a model; prints the run directory.",
@@ -46,9 +47,12 @@ class VerbGroup(TyperGroup):
         page = pages()[cmd_name]
         return TyperCommand(cmd_name, help=escape(page.title), rich_help_panel=page.chapter[1].partition(":")[0])
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in ("-", "--help"):
+            raise InputError(f"{args[0]}: the page or run comes first, as in mpcli {spoken(self.verb)} PAGE {args[0]}")
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0].startswith("-") and args[0] != "-":
-            raise InputError(f"mpcli {spoken(self.verb)}: the page or run comes first, options after it")
         page, directory = _subject(args[0], self.verb)
         return page.name, _command(self.verb, page, directory), args[1:]
 
@@ -189,15 +193,17 @@ def run(arguments: list[str]) -> int:
     try:
         code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False)
         sys.stdout.flush()
+        if code == 130:  # Typer turns a KeyboardInterrupt into this code
+            print("mpcli: interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
     except InputError as error:
         return _complain(error, 2, debug)
     except Failed as error:
         return _complain(error, 1, debug)
-    except KeyboardInterrupt as error:
-        return _complain(error if str(error) else KeyboardInterrupt("interrupted"), 130, debug)
+    except Interrupted as error:
+        return _complain(error, 130, debug)
     except typer.TyperException as error:
-        if message := error.format_message():
+        if message := error.format_message().rstrip("."):
             print(f"mpcli: {message}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:

@@ -19,7 +19,7 @@ from mpcli import options as options_
 from mpcli import run as runs
 from mpcli.errors import Failed, InputError
 from mpcli.registry import TRAINING, Page, get, pages, spoken
-from mpcli.run import Run, Trained
+from mpcli.run import Interrupted, Run, Trained
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def execute(request: Request) -> Done:
     """Carry out a request.
 
     Raises:
-        InputError, Failed, KeyboardInterrupt: as the page or the request demands; the run's record says so too.
+        InputError, Failed, Interrupted: as the page or the request demands; the run's record says so too.
     """
     directory, trained = _sources(request)
     config = options_.read_config(request.config) if request.config else {}
@@ -169,7 +169,7 @@ def _recorded(run: Run, record: dict[str, Any], fresh: bool, used: dict[str, Any
         except InputError:
             status = "refused"
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             status = "interrupted"
             raise
         except Failed:

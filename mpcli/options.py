@@ -39,6 +39,17 @@ class Option:
         """The option as it is typed."""
         return ("-" if len(self.name) == 1 else "--") + spoken(self.name)
 
+    @property
+    def metavar(self) -> str | None:
+        """What stands for the value in help; None for a switch."""
+        if self.type is bool:
+            return None
+        if get_origin(self.type) is Literal:
+            return "|".join(map(str, get_args(self.type)))
+        listed = get_origin(self.type) is tuple
+        word = {int: "INT", float: "FLOAT", Path: "PATH"}.get(get_args(self.type)[0] if listed else self.type, "TEXT")
+        return f"{word},..." if listed else word
+
     def check(self, value: Any, source: str) -> Any:
         """`value` as the option's type; `source` names the option or file in the sentence of an `InputError`."""
         if value is None and self.optional:
@@ -59,9 +70,10 @@ class Option:
     def _convert(self, value: Any, source: str) -> Any:
         kind = self.type
         if get_origin(kind) is Literal:
-            if value not in get_args(kind):
-                raise InputError(f"{source} must be one of {', '.join(map(str, get_args(kind)))}, not {value}")
-            return value
+            for choice in get_args(kind):
+                if value == choice or value == str(choice):
+                    return choice
+            raise InputError(f"{source} must be one of {', '.join(map(str, get_args(kind)))}, not {value}")
         if get_origin(kind) is tuple:
             item = get_args(kind)[0]
             items = value.split(",") if isinstance(value, str) else value
@@ -220,22 +232,25 @@ def parameters(signature: Signature, training: bool) -> list[inspect.Parameter]:
     """Typer parameters for a verb: its own options, then those that every verb has."""
     found = []
     for option in signature.options:
-        kind = str if get_origin(option.type) is tuple else option.type
+        # Text for Typer: `Option.check` judges values from files and from the shell in the same words.
+        kind = bool if option.type is bool else str
         names = [f"{option.flag}/--no-{option.flag[2:]}" if kind is bool else option.flag]
         notes = [option.help] if option.help else []
         shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
         if shown not in (None, ""):
             shown = str(shown).lower() if kind is bool else shown
             notes.append(f"[default: {shown}]")
-        found.append(_parameter(option.name, kind, names, " ".join(notes), "Options of this page"))
+        found.append(_parameter(option.name, kind, names, " ".join(notes), "Options of this page", option.metavar))
     for name, (kind, text) in (COMMON | (TRAINING if training else {})).items():
         found.append(_parameter(name, kind, [f"--{name}"], text, "Options of every page"))
     return found
 
 
-def _parameter(name: str, kind: Any, flags: list[str], text: str, panel: str) -> inspect.Parameter:
+def _parameter(
+    name: str, kind: Any, flags: list[str], text: str, panel: str, metavar: str | None = None
+) -> inspect.Parameter:
     # None stands for "not given", so that a configuration file can fill the gap and the page's default after it.
-    info = typer.Option(*flags, help=text.replace("[", r"\["), rich_help_panel=panel, show_default=False)
+    info = typer.Option(*flags, help=text.replace("[", r"\["), rich_help_panel=panel, show_default=False, metavar=metavar)
     annotation = Annotated[kind | None, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

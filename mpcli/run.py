@@ -52,8 +52,8 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> object: ...
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training stopped at a step boundary because the user asked; a checkpoint was saved."""
+class Interrupted(BaseException):
+    """Training stopped at a step boundary because the user asked; a checkpoint was saved. Exit code 130."""
 
 
 class Run:
@@ -165,9 +165,9 @@ class Run:
         row = {}
         for name, value in metrics.items():
             # Asking a GPU for every value would stall it: there, only kept rows are looked at.
-            if not kept and not isinstance(value, (int, float)) and value.device.type != "cpu":
+            if not kept and getattr(value, "is_cuda", False):
                 continue
-            number = float(value)
+            number = _number(value)
             if not math.isfinite(number):
                 raise Failed(f"training diverged: {name} is {number} at step {self._step + 1}; {self._last_good()}")
             row[name] = number
@@ -195,7 +195,7 @@ class Run:
             Failed: a value is NaN or infinite.
         """
         for name, value in metrics.items():
-            number = value if isinstance(value, int) else float(value)
+            number = value if isinstance(value, int) else _number(value)
             if not math.isfinite(number):
                 raise Failed(f"the result {name} is {number}")
             self.metrics[name] = number
@@ -458,6 +458,10 @@ def _restore_random(saved: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, words, normal = saved["random"]
     random.setstate((version, tuple(words.tolist()), normal))
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _not_finite(states: Mapping[str, Any], where: str = "") -> Iterator[str]:

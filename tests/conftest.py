@@ -1,7 +1,8 @@
 """Shared by every test: the command line in this process, real data where it is there, shapes enforced."""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,25 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def book(tmp_path_factory, monkeypatch) -> Iterator[Callable[..., Path]]:
+    """Put toy distributions on the path: `book(toy=SOURCE)`; the folder, for a subprocess's PYTHONPATH."""
+    from toy import distribution
+
+    from mpcli import registry
+
+    folder = tmp_path_factory.mktemp("site")
+
+    def make(name: str = "toybook", **pages: str) -> Path:
+        distribution(folder, name, **pages)
+        monkeypatch.syspath_prepend(str(folder))
+        registry.pages.cache_clear()
+        return folder
+
+    yield make
+    for module in [module for module in sys.modules if module.startswith(("toybook", "zbook"))]:
+        del sys.modules[module]
+    monkeypatch.undo()
+    registry.pages.cache_clear()

@@ -1,0 +1,226 @@
+"""The command line: what goes where, what each mistake is told, and what start-up may cost."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy import TRAINER
+
+BROKEN = '"""Broken: it imports what is not there."""\nimport no_such_module\n\n\ndef train(run): ...\n'
+UNTYPED = '"""Untyped."""\nfrom mpcli.run import Run\n\n\ndef train(run: Run, x) -> None: ...\n'
+
+
+@pytest.fixture
+def toy(book):
+    return book(toy=TRAINER)
+
+
+def one_sentence(result, code=2):
+    assert result.code == code, result.err
+    lines = result.err.strip().splitlines()
+    assert lines[-1].startswith("mpcli: ")
+    assert "Traceback" not in result.err
+    assert result.out == ""
+    return lines[-1]
+
+
+def test_standard_output_is_the_result_only(toy, mpcli):
+    trained = mpcli("train", "toy")
+    assert trained.out == f"{trained.path}\n"
+    assert (trained.path / "model.safetensors").exists()
+    assert "step 20/20" in trained.err  # plain lines, for this is no terminal
+    assert "\x1b" not in trained.err
+    assert mpcli("train", "toy", "--quiet").err == ""
+
+
+def test_json_is_one_object(toy, mpcli):
+    result = mpcli("train", "toy", "--json").json
+    assert set(result) == {"run", "artifacts", "metrics", "seconds"}
+    assert result["metrics"]["loss"] > 0
+    sampled = mpcli("sample", result["run"], "--json").json
+    assert all(Path(path).exists() for path in sampled["artifacts"])
+    assert len(sampled["artifacts"]) == 2
+
+
+def test_a_subject_is_a_page_a_run_or_standard_input(toy, mpcli, monkeypatch):
+    run = mpcli("train", "toy").path
+    later = mpcli("train", "toy").path
+    assert f'"parent": "{later}"' in (mpcli("sample", "toy").path.parent / "run.json").read_text()
+    assert f'"parent": "{run}"' in (mpcli("sample", run).path.parent / "run.json").read_text()
+    for text in (f"{run}\n", json.dumps({"run": str(run)})):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        assert f'"parent": "{run}"' in (mpcli("sample", "-").path.parent / "run.json").read_text()
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert "standard input" in one_sentence(mpcli("sample", "-"))
+
+
+def test_a_hyphen_is_accepted_for_an_underscore(book, mpcli):
+    book(two_words=TRAINER)
+    assert mpcli("train", "two-words", "--steps", 2).code == 0
+    assert mpcli("train", "two_words", "--steps", 2).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "toi"], ["toi", "toy"]),
+        (["trian", "toy"], ["trian", "train"]),
+        (["toy", "train"], ["toy", "verb"]),
+        (["render", "toy"], ["render", "train, sample, evaluate"]),
+        (["train", "toy", "--width", "0"], ["--width", "at least 1", "0"]),
+        (["train", "toy", "--lr", "-1"], ["--lr", "greater than 0"]),
+        (["train", "toy", "--width", "many"], ["--width", "many"]),
+        (["train", "toy", "--layers", "4,x"], ["--layers", "64,64"]),
+        (["train", "toy", "--kind", "c"], ["--kind", "c"]),
+        (["train", "toy", "--wdith", "3"], ["--wdith"]),
+        (["train", "toy", "--seed", "-1"], ["--seed", "0"]),
+        (["train", "toy", "--out", "x.png"], ["--out", "directory"]),
+        (["train", "toy", "--config", "none.json"], ["none.json", "cannot be read"]),
+        (["train", "--steps", "3", "toy"], ["page", "first"]),
+        (["sample", "toy"], ["no trained run", "mpcli train toy"]),
+        (["sample", "nothing/here"], ["nothing/here", "does not exist"]),
+        (["evaluate", "."], [".", "run.json"]),
+        (["info", "toi"], ["toi", "toy"]),
+        (["new", "Not A Name"], ["Not A Name"]),
+        (["new", "toy"], ["toy", "toybook"]),
+    ],
+)
+def test_a_wrong_request_is_told_in_one_sentence(toy, mpcli, arguments, words):
+    sentence = one_sentence(mpcli(*arguments))
+    for word in words:
+        assert word in sentence
+
+
+def test_debug_shows_the_traceback(toy, mpcli):
+    assert "Traceback" in mpcli("train", "toy", "--width", 0, "--debug").err
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(toy, mpcli, tmp_path):
+    (tmp_path / "a.toml").write_text('width = 2\nlayers = [7]\nkind = "b"\nseed = 9\n')
+    run = mpcli("train", "toy", "--config", "a.toml", "--width", 5).path
+    options = json.loads((run / "config.json").read_text())
+    assert (options["width"], options["layers"], options["kind"], options["seed"]) == (5, [7], "b", 9)
+    again = mpcli("train", "toy", "--config", run / "config.json").path
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    for text, words in [
+        ('{"widht": 1}', ["widht", "width"]),
+        ('{"width": "wide"}', ["width", "integer"]),
+        ('{"width": 1.5}', ["width", "integer"]),
+        ('{"width": true}', ["width", "integer"]),
+        ('{"noisy": 1}', ["noisy", "true or false"]),
+        ("[1]", ["table"]),
+        ("{", ["JSON"]),
+    ]:
+        (tmp_path / "b.json").write_text(text)
+        sentence = one_sentence(mpcli("train", "toy", "--config", "b.json"))
+        assert all(word in sentence for word in ["b.json", *words])
+
+
+def test_evaluate_compares_runs_in_one_table(toy, mpcli):
+    first, second = (mpcli("train", "toy", "--seed", seed).path for seed in (1, 2))
+    one = mpcli("evaluate", first, "--json").json["metrics"]["loss"]
+    doubled = mpcli("evaluate", first, second, "--scale", 2, "--json").json
+    assert [set(row) for row in doubled] == [{"run", "artifacts", "metrics", "seconds"}] * 2
+    assert doubled[0]["metrics"]["loss"] == pytest.approx(2 * one)
+    table = mpcli("evaluate", first, second)
+    assert len(table.out.splitlines()) == 2
+    rows = [line for line in table.err.splitlines() if line.startswith(("run ", "runs"))]
+    assert rows[0].split() == ["run", "loss"]
+    assert rows[1].startswith(str(first))
+    assert rows[2].startswith(str(second))
+
+
+def test_a_broken_page_changes_nothing_else(toy, book, mpcli):
+    book("zbook", broken=BROKEN, syntax='"""Syntax."""\ndef train(:\n', untyped=UNTYPED, toy=TRAINER)
+    assert mpcli("train", "toy", "--steps", 2).code == 0
+    sentence = one_sentence(mpcli("train", "broken"), code=1)
+    assert "no_such_module" in sentence
+    assert "zbook" in sentence
+    assert "zbook" in one_sentence(mpcli("train", "syntax"), code=1)
+    listing = mpcli("list").out
+    assert "syntax\tbroken: SyntaxError" in listing
+    assert "the name toy is taken by toybook" in listing
+    assert "broken" in mpcli("train", "--help").out
+    checked = mpcli("doctor")
+    assert checked.code == 1
+    for name in ("broken", "syntax", "toy (zbook)"):
+        assert any(name in line and "zbook" in line for line in checked.out.splitlines()), name
+    assert "no type" in mpcli("train", "untyped").err
+
+
+def test_list_and_info_say_what_there_is(toy, mpcli):
+    listed = {entry["name"]: entry for entry in mpcli("list", "--json").json}
+    assert listed["toy"]["verbs"] == ["train", "sample", "evaluate"]
+    assert listed["toy"]["distribution"] == "toybook"
+    assert list(listed)[-1] == "toy"  # behind the book
+    text = mpcli("info", "toy").out
+    assert "Somebody, 1999." in text
+    assert "--layers" in text
+    assert "[4,4]" in text
+    run = mpcli("train", "toy").path
+    assert "status: done" in mpcli("info", run).out
+    assert mpcli("info", run, "--json").json["options"]["width"] == 3
+
+
+def test_help_of_a_page_shows_its_options_with_defaults(toy, mpcli):
+    text = mpcli("train", "toy", "--help").out
+    for words in ("--width", "--layers", "4,4", "--no-noisy", "--resume", "--config", "a line fitted"):
+        assert words in text
+    assert "--resume" not in mpcli("sample", "toy", "--help").out
+
+
+def test_a_closed_pipe_is_no_traceback(toy, tmp_path):
+    env = os.environ | {"PYTHONPATH": str(toy)}
+    command = f"{sys.executable} -m mpcli list --json | head -c 1"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+LOADED = "import sys; from mpcli.cli import run; run({}); print(sorted({{'torch', 'numpy'}} & set(sys.modules)))"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["list"], ["render"]])
+def test_help_and_listings_import_no_torch_and_no_numpy(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.format(arguments)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_reads_no_plugin(tmp_path):
+    code = "import mpcli.registry as r; from mpcli.cli import run; run(['--help']); print(r.pages.cache_info().misses)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+def test_a_terminal_gets_a_bar_and_no_color_is_honoured(toy, tmp_path):
+    import pty
+
+    seen = {}
+    for name, extra in (("plain", {"NO_COLOR": "1"}), ("dumb", {"TERM": "dumb"}), ("rich", {"TERM": "xterm-256color"})):
+        ours, theirs = pty.openpty()
+        env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
+        env |= {"PYTHONPATH": str(toy), "TERM": "xterm-256color"} | extra
+        command = [sys.executable, "-m", "mpcli", "train", "toy", "--out", str(tmp_path / name)]
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True)
+        os.close(theirs)
+        chunks = []
+        while True:
+            try:
+                chunks.append(os.read(ours, 65536))
+            except OSError:
+                break
+            if not chunks[-1]:
+                break
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        assert out == f"{tmp_path / name}\n"
+        seen[name] = b"".join(chunks).decode()
+    assert "20/20" in seen["rich"]
+    assert "\x1b[38" in seen["rich"] or "\x1b[3" in seen["rich"]
+    assert "\x1b[3" not in seen["plain"]
+    assert "\x1b" not in seen["dumb"]
