@@ -39,7 +39,12 @@ def test_a_run_holds_what_the_design_says(toy, mpcli):
     assert run.name.endswith("-train-s5")
     about = record(run)
     assert about["page"] == "toy"
-    assert (about["distribution"], about["version"], about["verb"], about["status"]) == ("toybook", "1.2", "train", "done")
+    assert (about["distribution"], about["version"], about["verb"], about["status"]) == (
+        "toybook",
+        "1.2",
+        "train",
+        "done",
+    )
     assert about["result"]["loss"] > 0
     options = json.loads((run / "config.json").read_text())
     assert options["width"] == 2

@@ -64,7 +64,7 @@ def evaluate(trained: Trained, run: Run, scale: float = 1.0) -> None:
 
 
 def distribution(folder: Path, name: str = "toybook", version: str = "1.2", **pages: str) -> Path:
-    """Write a distribution whose `mpcli.plugins` are `pages` (name to source) into `folder`, which must be on the path."""
+    """Write a distribution whose pages are `pages` (name to source) into `folder`, which must be on the path."""
     info = folder / f"{name}-{version}.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

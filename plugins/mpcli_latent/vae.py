@@ -86,7 +86,12 @@ class VAE(nn.Module):
         return log_weights.logsumexp(0) - math.log(samples)
 
 
-def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits") -> None:
+Importance = Annotated[int, "samples K of the importance-weighted log-likelihood", Ge(1)]
+
+
+def train(
+    cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits", importance: Importance = 500
+) -> None:
     images = datasets.images(data).to(run.device)
     run.say(images.describe())
     model = run.place(VAE(cfg, images.shape))
@@ -101,16 +106,16 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "di
         anneal.step()
         run.log(elbo=-loss)
     run.save(model, cfg, shape=images.shape)
-    run.result(**held_out(model.eval(), images.test, samples=500))
+    run.result(**held_out(model.eval(), images.test, importance))
 
 
 @torch.no_grad()
 def held_out(model: VAE, x: Tensor, samples: int) -> dict[str, float]:
-    """ELBO and importance-weighted nll of images, both in nats an image, and bits a dimension of that nll."""
+    """ELBO and importance-weighted nll of images, both in nats an image."""
     size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
     elbo = torch.cat([model(part) for part in x.split(512)]).mean()
     nll = -torch.cat([model.log_likelihood(part, samples) for part in x.split(size)]).mean()
-    return {"elbo": float(elbo), "nll": float(nll), "bits_per_dim": float(nll) / math.log(2) / math.prod(model.shape)}
+    return {"elbo": float(elbo), "nll": float(nll)}
 
 
 @torch.no_grad()
@@ -118,7 +123,7 @@ def evaluate(
     trained: Trained,
     run: Run,
     data: Annotated[str | None, "dataset of images; that of the run where none is named"] = None,
-    importance: Annotated[int, "samples K of the importance-weighted log-likelihood", Ge(1)] = 500,
+    importance: Importance = 500,
 ) -> None:
     model = trained.load(VAE, Config)
     images = datasets.images(data or trained.options["data"], shape=model.shape).to(run.device)

@@ -1,0 +1,176 @@
+"""What every page owes: one test over the whole book."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+import trimesh
+from safetensors.torch import load_file
+
+from mpcli import options, run
+from mpcli.registry import TRAINING, VERBS, pages, spoken
+
+OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
+
+# Settings under which a verb takes a second or two; the shapes stay those of the page.
+SMALL: dict[tuple[str, str], list[str]] = {
+    ("train", "vae"): ["--hidden", "16", "--importance", "5"],
+    ("evaluate", "vae"): ["--importance", "5"],
+}
+
+
+def with_verb(*verbs: str) -> list[str]:
+    return [name for name in OURS if set(verbs) & set(pages()[name].verbs)]
+
+
+def small(verb: str, name: str) -> list[str]:
+    return SMALL.get((verb, name), [])
+
+
+def training_verb(name: str) -> str:
+    return next(verb for verb in TRAINING if verb in pages()[name].verbs)
+
+
+def train(mpcli, name: str, *arguments: str) -> Path:
+    verb = training_verb(name)
+    result = mpcli(spoken(verb), name, *small(verb, name), *arguments, "--quiet")
+    assert result.code == 0, result.err
+    return result.path
+
+
+def opens(path: Path) -> None:
+    """Read a file with the library that its users have."""
+    readers = {
+        ".png": iio.imread,
+        ".jpg": iio.imread,
+        ".gif": iio.imread,
+        ".mp4": lambda p: iio.imread(p, plugin="FFMPEG"),
+        ".json": lambda p: json.loads(p.read_text()),
+        ".csv": lambda p: list(csv.reader(p.open())),
+        ".npz": lambda p: {name: array.shape for name, array in np.load(p, allow_pickle=False).items()},
+        ".safetensors": load_file,
+        ".ply": trimesh.load,
+        ".obj": trimesh.load,
+        ".glb": trimesh.load,
+        ".stl": trimesh.load,
+    }
+    assert path.suffix in readers, f"no reader for {path}"
+    assert len(readers[path.suffix](path)) if path.suffix not in (".ply", ".obj", ".glb", ".stl") else True
+    if path.suffix in (".ply", ".obj", ".glb", ".stl"):
+        assert not trimesh.load(path).is_empty
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_source_says_which_verbs_there_are(name):
+    page = pages()[name]
+    assert not page.broken
+    module = page.load()
+    assert page.verbs == tuple(verb for verb in VERBS if callable(getattr(module, verb, None)))
+    assert page.docstring == module.__doc__.strip()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_page_has_a_title_a_source_and_a_place(name):
+    page = pages()[name]
+    assert re.match(r"[A-Z].*[^ ]\.$", page.title), page.title
+    assert re.search(r"\b(18|19|20)\d\d\b", page.docstring), "the docstring cites no work with its year"
+    assert page.chapter[0] < 1000
+    assert "gradcheck" in page.verbs
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_option_has_a_help_text_and_a_default_within_its_bounds(name):
+    for verb in pages()[name].verbs:
+        if verb == "gradcheck":
+            continue
+        signature = options.read(pages()[name].function(verb))
+        for option in signature.options:
+            assert option.help, f"{verb} {option.flag}"
+            assert option.check(option.default, option.flag) == option.default
+        if verb in TRAINING:
+            assert "steps" in {option.name for option in signature.options}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_info_and_help_render(name, mpcli):
+    assert pages()[name].title in mpcli("info", name).out
+    for verb in pages()[name].verbs:
+        if verb != "gradcheck":
+            assert mpcli(spoken(verb), name, "--help").code == 0
+
+
+@pytest.mark.parametrize("name", with_verb(*TRAINING))
+def test_resume_is_exact(name, mpcli, monkeypatch):
+    whole = train(mpcli, name, "--steps", "4", "--out", "whole")
+
+    class Killed(BaseException):
+        pass
+
+    save = run.Run._save_checkpoint
+
+    def save_and_die(self, step, state):
+        save(self, step, state)
+        if step == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Run, "_save_checkpoint", save_and_die)
+        with pytest.raises(Killed):
+            train(mpcli, name, "--steps", "4", "--checkpoint", "0", "--out", "cut")
+    assert torch.load("cut/checkpoint.pt", weights_only=True)["step"] == 2
+    torch.manual_seed(999)
+    resumed = mpcli(spoken(training_verb(name)), "cut", "--resume", "--quiet")
+    assert resumed.code == 0, resumed.err
+    for file in ("model.safetensors", "metrics.jsonl"):
+        assert (Path("cut") / file).read_bytes() == (whole / file).read_bytes(), file
+    assert (
+        json.loads(Path("cut/run.json").read_text())["result"] == json.loads((whole / "run.json").read_text())["result"]
+    )
+
+
+@pytest.mark.parametrize("name", with_verb("sample", "render", "marching_cubes", "fit_smpl", "evaluate"))
+def test_every_verb_writes_files_that_open_and_does_so_again(name, mpcli):
+    page = pages()[name]
+    subject: str | Path = name
+    if set(TRAINING) & set(page.verbs):
+        subject = train(mpcli, name, "--steps", "2")
+    for verb in page.verbs:
+        if verb in (*TRAINING, "gradcheck"):
+            continue
+        reads_run = options.read(page.function(verb)).trained
+        seen = []
+        for _ in range(2):
+            result = mpcli(spoken(verb), subject if reads_run else name, *small(verb, name), "--json", "--quiet")
+            assert result.code == 0, result.err
+            artifacts = [Path(path) for path in result.json["artifacts"]]
+            assert artifacts or result.json["metrics"]
+            for path in artifacts:
+                opens(path)
+            seen.append([path.read_bytes() for path in artifacts])
+        assert seen[0] == seen[1], f"{verb}: the same command wrote other bytes"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_data_that_is_not_there_is_refused(name, mpcli):
+    for verb in pages()[name].verbs:
+        if verb == "gradcheck":
+            continue
+        signature = options.read(pages()[name].function(verb))
+        if signature.trained or "data" not in {option.name for option in signature.options}:
+            continue
+        result = mpcli(spoken(verb), name, "--data", "nowhere/at-all.ply", "--quiet")
+        assert result.code == 2, result.err
+        assert "nowhere/at-all.ply" in result.err
+        assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("name", with_verb("gradcheck"))
+def test_its_equations_hold(name, mpcli):
+    result = mpcli("gradcheck", name, "--json", "--quiet")
+    assert result.code == 0, result.err
+    assert result.json["metrics"]["cases"] >= 2

@@ -1,0 +1,94 @@
+"""Who may import whom: core nothing of ours, kit core's types, a page what stands before it in the book."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mpcli.plugins"]
+ORDER = list(ENTRIES.values())  # as written: reading order
+TYPES = {"mpcli.errors", "mpcli.checks", "mpcli.run"}
+FILES = [path for folder in ("mpcli", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imported(path: Path, top_only: bool = False) -> set[str]:
+    """Modules that a file imports, anywhere in it or at module scope only."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name"
+            found |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == "plugins" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def ours(modules: set[str]) -> set[str]:
+    return {module for module in modules if module == "mpcli" or module.startswith(("mpcli.", "mpcli_"))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_point_down(path):
+    name, modules = name_of(path), ours(imported(path))
+    if name.startswith("mpcli.kit"):
+        upward = {m for m in modules if not m.startswith(("mpcli.kit", "mpcli_data")) and m != "mpcli"}
+        assert {m for m in upward if not any(m == t or m.startswith(t + ".") for t in TYPES)} == set()
+    elif name.startswith("mpcli_"):
+        page = next((entry for entry in ORDER if name == entry or name.startswith(entry + ".")), None)
+        for module in modules:
+            if module.startswith("mpcli_data") or module.startswith("mpcli."):
+                assert not module.startswith(("mpcli.cli", "mpcli.execute", "mpcli.desk", "mpcli.registry")), module
+                continue
+            if module.startswith("mpcli_") and page and not module.startswith(page):
+                earlier = [e for e in ORDER[: ORDER.index(page)] if module == e or module.startswith(e + ".")]
+                chapter = module in {entry.rpartition(".")[0] for entry in ORDER}
+                assert earlier or chapter, f"{name} uses {module}, which does not stand before it"
+    else:
+        assert {m for m in modules if m.startswith(("mpcli.kit", "mpcli_"))} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent == ROOT / "mpcli"], ids=name_of)
+def test_the_core_imports_torch_only_where_it_is_needed(path):
+    heavy = {"torch", "numpy", "trimesh", "matplotlib", "imageio", "safetensors", "scipy", "skimage", "gymnasium"}
+    if path.stem == "pictures":  # imported by Run.image alone
+        heavy -= {"numpy", "imageio"}
+    assert {module.partition(".")[0] for module in imported(path, top_only=True)} & heavy == set()
+
+
+@pytest.mark.parametrize("entry", ORDER)
+def test_a_page_knows_nothing_of_the_command_line(entry):
+    path = ROOT / "plugins" / (entry.replace(".", "/") + ".py")
+    files = [path] if path.exists() else list(path.with_suffix("").rglob("*.py"))
+    assert files
+    for file in files:
+        assert {module.partition(".")[0] for module in imported(file)} & {"typer", "rich", "click"} == set()
+
+
+def test_a_chapter_names_its_pages_in_reading_order():
+    chapters: dict[str, list[str]] = {}
+    for name, entry in ENTRIES.items():
+        chapters.setdefault(entry.rpartition(".")[0], []).append(name)
+    numbers = []
+    for package, names in chapters.items():
+        docstring = ast.get_docstring(ast.parse((ROOT / "plugins" / package / "__init__.py").read_text()))
+        assert docstring.startswith("Chapter ")
+        numbers.append(int(docstring.split()[1].rstrip(".")))
+        listed = docstring.partition("\n")[2]
+        places = [listed.find(name) for name in names]
+        assert -1 not in places, f"{package} does not name {names[places.index(-1)]}"
+    assert numbers == sorted(numbers)
+
+
+def test_the_table_of_contents_is_listed_in_reading_order(mpcli):
+    listed = [entry["name"] for entry in mpcli("list", "--json").json if entry["distribution"] == "mpcli"]
+    assert listed == list(ENTRIES)
