@@ -4,12 +4,9 @@ Each verb is a Typer group whose commands are the pages that have it. A group li
 only the page that is run is imported, and its function's signature becomes the options.
 """
 
-import difflib
 import inspect
-import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +14,8 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from mpcli.errors import Failed, InputError
+from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
-from mpcli.run import Interrupted
 
 SUMMARY = {
     "train": "Fit a model; prints the run directory.",
@@ -44,8 +40,14 @@ class VerbGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         # For listings only, hence nothing is imported; `resolve_command` builds the real one.
-        page = pages()[cmd_name]
-        return TyperCommand(cmd_name, help=escape(page.title), rich_help_panel=page.chapter[1].partition(":")[0])
+        return TyperCommand(cmd_name, help=pages()[cmd_name].title)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        chapters: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            page = pages()[name]
+            chapters.setdefault(page.chapter[1].partition(":")[0], []).append((name, page.title))
+        _sections(formatter, chapters)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in ("-", "--help"):
@@ -81,6 +83,8 @@ def _from_standard_input() -> str:
     if not lines:
         raise InputError("-: standard input held no run directory; did the command before it fail?")
     if lines[-1].startswith("{"):
+        import json
+
         try:
             return str(json.loads(lines[-1])["run"])
         except (ValueError, KeyError):
@@ -115,27 +119,48 @@ def _command(verb: str, page: Page, directory: Path | None) -> Any:
         parameters.append(inspect.Parameter("others", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=others))
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app = typer.Typer(add_completion=False)
-    app.command(page.name, help=_help(page.docstring))(call)
+    # A line of only \\b keeps the lines of a paragraph as they are, which equations need.
+    text = "\n\n".join("\b\n" + part if part.startswith(" ") else part for part in page.docstring.split("\n\n"))
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(page.name, help=text, cls=PageCommand)(call)
     return typer.main.get_command(app)
 
 
-def escape(text: str) -> str:
-    """Text as help that rich does not read as markup."""
-    return text.replace("[", r"\[")
+class PageCommand(TyperCommand):
+    """A page under a verb: its own options are listed before those of every page."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            row = parameter.get_help_record(ctx)
+            if row:
+                panel = getattr(parameter, "rich_help_panel", None) or "Options of every page"
+                sections.setdefault(panel, []).append(row)
+        _sections(formatter, sections)
 
 
-def _help(docstring: str) -> str:
-    # A line of only \b keeps the lines of a paragraph as they are, which equations need.
-    return "\n\n".join(("\b\n" + part if part.startswith(" ") else part) for part in escape(docstring).split("\n\n"))
+def _sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:
+    for heading, rows in sections.items():
+        with formatter.section(heading):
+            formatter.write_dl(rows)
 
 
 class Root(TyperGroup):
     """The whole command line."""
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, command.get_short_help_str(200)) for name, command in self.commands.items()]
+        verbs = {spoken(verb) for verb in VERBS}
+        ordered = sorted(
+            rows, key=lambda row: [spoken(verb) for verb in VERBS].index(row[0]) if row[0] in verbs else 99
+        )
+        _sections(formatter, {"Verbs": ordered[: len(verbs)], "The book": ordered[len(verbs) :]})
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0].replace("_", "-")
         if name not in self.commands and not name.startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(name, self.commands, n=2)
             if name.replace("-", "_") in pages():
                 verbs = " or ".join(map(spoken, get(name).verbs)) or "nothing yet"
@@ -149,21 +174,29 @@ def build() -> TyperGroup:
     """The whole command line as one Typer group."""
     app = typer.Typer(
         cls=Root,
+        rich_markup_mode=None,
         name="mpcli",
         help="A textbook of machine perception that runs: every method a page, every page a command.",
         epilog="Pages of a verb: mpcli VERB --help. Options: mpcli VERB PAGE --help. Text: mpcli info PAGE.",
     )
     for verb in VERBS:
         if verb == "gradcheck":
-            app.command(verb, help=SUMMARY[verb], rich_help_panel="Verbs")(_gradcheck)
+            app.command(verb, help=SUMMARY[verb])(_gradcheck)
             continue
         group = type(verb.title(), (VerbGroup,), {"verb": verb})
-        sub = typer.Typer(cls=group, help=SUMMARY[verb], subcommand_metavar="SUBJECT [OPTIONS]", no_args_is_help=True)
-        app.add_typer(sub, name=spoken(verb), rich_help_panel="Verbs")
+        sub = typer.Typer(
+            cls=group,
+            help=SUMMARY[verb],
+            subcommand_metavar="SUBJECT [OPTIONS]",
+            options_metavar="",
+            no_args_is_help=True,
+            rich_markup_mode=None,
+        )
+        app.add_typer(sub, name=spoken(verb))
     from mpcli import desk
 
     for name, function in (("list", desk.contents), ("info", desk.info), ("doctor", desk.doctor), ("new", desk.new)):
-        app.command(name, rich_help_panel="The book")(function)
+        app.command(name)(function)
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
     return group
@@ -216,6 +249,8 @@ def run(arguments: list[str]) -> int:
 
 def _complain(error: BaseException, code: int, debug: bool, before: str = "") -> int:
     if debug:
+        import traceback
+
         traceback.print_exception(error)
     print(f"mpcli: {before}{error}", file=sys.stderr)
     return code

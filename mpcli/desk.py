@@ -2,17 +2,14 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mpcli import scaffold
 from mpcli.errors import Failed, InputError
 from mpcli.registry import Page, get, pages, spoken
-from mpcli.run import read_json, read_record, runs_root
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
@@ -49,6 +46,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """What a page says, with its verbs and options; or what a run was and what came of it."""
+    from mpcli.run import read_json, read_record
+
     path = Path(subject)
     if (path / "run.json").exists():
         record = read_record(path) | {"options": read_json(path / "config.json")}
@@ -92,8 +91,11 @@ def doctor(as_json: AsJson = False) -> None:
     """Whether everything is in place: versions, devices, tools, the runs directory, every plugin."""
     import importlib.metadata as metadata
     import platform
+    import shutil
 
     import torch
+
+    from mpcli.run import runs_root
 
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     facts |= {name: metadata.version(name) for name in ("mpcli", "torch", "numpy", "gymnasium", "trimesh")}
@@ -142,6 +144,8 @@ def new(
     out: Annotated[Path | None, typer.Option(help="directory to make [default: ./mpcli-PLUGIN]")] = None,
 ) -> None:
     """Start a plugin package: one page, its pyproject.toml and a test, ready to install and run."""
+    from mpcli import scaffold
+
     name = plugin.replace("-", "_")
     if not name.isidentifier() or not name.islower():
         raise InputError(f"{plugin}: is no name of a page; use lower-case letters, digits and underscores")

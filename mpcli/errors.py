@@ -1,4 +1,4 @@
-"""The two ways in which a command can fail; the command line turns each into an exit code and one sentence."""
+"""How a command can end badly; the command line turns each into an exit code and one sentence."""
 
 
 class InputError(Exception):
@@ -10,3 +10,7 @@ class InputError(Exception):
 
 class Failed(Exception):
     """The request was right, but the work did not succeed: a check failed or training diverged. Exit code 1."""
+
+
+class Interrupted(BaseException):
+    """Training stopped at a step boundary because the user asked; a checkpoint was saved. Exit code 130."""

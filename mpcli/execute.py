@@ -17,9 +17,9 @@ from typing import Any
 from mpcli import heap
 from mpcli import options as options_
 from mpcli import run as runs
-from mpcli.errors import Failed, InputError
+from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import TRAINING, Page, get, pages, spoken
-from mpcli.run import Interrupted, Run, Trained
+from mpcli.run import Run, Trained
 
 
 @dataclass(frozen=True)

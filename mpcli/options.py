@@ -250,9 +250,7 @@ def _parameter(
     name: str, kind: Any, flags: list[str], text: str, panel: str, metavar: str | None = None
 ) -> inspect.Parameter:
     # None stands for "not given", so that a configuration file can fill the gap and the page's default after it.
-    info = typer.Option(
-        *flags, help=text.replace("[", r"\["), rich_help_panel=panel, show_default=False, metavar=metavar
-    )
+    info = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False, metavar=metavar)
     annotation = Annotated[kind | None, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

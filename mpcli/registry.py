@@ -4,12 +4,9 @@ Nothing here imports a page except `Page.load`, so one broken or slow plugin can
 """
 
 import ast
-import difflib
 import importlib
 import importlib.machinery
-import importlib.metadata
 import re
-import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -119,6 +116,8 @@ class Page:
         try:
             return importlib.import_module(self.module)
         except Exception as error:
+            import traceback
+
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}, line {frame.lineno}"
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -158,9 +157,11 @@ def _chapter_docstring(package: str) -> str:
 
 
 def _entries() -> Iterator[Page]:
+    from importlib.metadata import distributions as installed
+
     own = "mpcli"
     distributions = {}
-    for distribution in importlib.metadata.distributions():
+    for distribution in installed():
         if any(entry.group == GROUP for entry in distribution.entry_points):
             distributions.setdefault(distribution.name, distribution)
     for name in sorted(distributions, key=lambda name: (name != own, name)):
@@ -201,6 +202,8 @@ def get(name: str) -> Page:
     page = pages().get(name.replace("-", "_"))
     if page:
         return page
+    import difflib
+
     close = difflib.get_close_matches(name.replace("-", "_"), pages(), n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else "`mpcli list` shows every page"
     raise InputError(f"there is no page or run directory {name}: {hint}")

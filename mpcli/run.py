@@ -27,7 +27,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mpcli.errors import Failed, InputError
+from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,10 +50,6 @@ class Stateful(Protocol):
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> object: ...
-
-
-class Interrupted(BaseException):
-    """Training stopped at a step boundary because the user asked; a checkpoint was saved. Exit code 130."""
 
 
 class Run:

@@ -24,7 +24,8 @@ class Environment:
         venv.create(folder, with_pip=True)
         self.python = folder / "bin" / "python"
         self.site = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        (self.site / "behind.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        behind = sysconfig.get_path("purelib")
+        (self.site / "behind.pth").write_text(f"import site; site.addsitedir({behind!r})\n")
         self.folder = folder
 
     def run(self, *command: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess:
