@@ -1,0 +1,323 @@
+"""Environments: refused by name with a reason, resumed exactly, evaluated rightly, solved exactly."""
+
+import itertools
+import warnings
+from functools import partial
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+
+from mpcli.errors import InputError
+from mpcli.kit import envs
+
+TABULAR = ("discrete",), ("discrete",)
+VECTOR = ("vector",), ("discrete",)
+
+
+class Corridor(gym.Env):
+    """Walk right from 5 to 9 (the end, reward 1); counts states from 5 and actions from -1."""
+
+    observation_space = gym.spaces.Discrete(5, start=5)
+    action_space = gym.spaces.Discrete(3, start=-1)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own way)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = 5
+        return self.place, {}
+
+    def step(self, action):
+        assert action in (-1, 0, 1)
+        self.place = max(5, self.place + int(action))
+        return self.place, float(self.place == 9), self.place == 9, False, {}
+
+    def render(self):
+        return np.full((20, 40, 3), 20 * self.place, np.uint8)
+
+
+class Restless(gym.Env):
+    """Draws from a counter of its own, which no seed sets."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    action_space = gym.spaces.Discrete(2)
+    counter = itertools.count()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.float32([next(self.counter)]), {}
+
+    def step(self, action):
+        return np.float32([next(self.counter)]), 0.0, False, False, {}
+
+
+class Picture(Restless):
+    observation_space = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    names = {"Corridor-v0": Corridor, "Restless-v0": Restless, "Picture-v0": Picture}
+    for name, kind in names.items():
+        gym.register(name, entry_point=kind, max_episode_steps=100 if kind is Corridor else None)
+    yield
+    for name in names:
+        del gym.registry[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "needs", "says"),
+    [
+        ("CartPol-v1", VECTOR, r"no such environment; did you mean CartPole-v1"),
+        ("cliffwalking-v7", TABULAR, r"did you mean CliffWalking-v1"),
+        ("zzzzzz-v0", TABULAR, r"no such environment; Gymnasium has"),
+        ("Nowhere/CartPole-v1", VECTOR, r"no such environment; did you mean"),
+        ("no_such_package:CartPole-v1", VECTOR, r"cannot be made \(.*no_such_package"),
+        ("Taxi-v3", TABULAR, r"Taxi-v4"),
+        ("", TABULAR, r"--env"),
+        ("CartPole-v1", TABULAR, r"observations are a vector of 4 numbers; this page needs discrete observations"),
+        ("FrozenLake-v1", VECTOR, r"observations are discrete, Discrete\(16\); this page needs vector observations"),
+        ("Pendulum-v1", VECTOR, r"actions are a vector of 1 numbers; this page needs discrete actions"),
+        ("Picture-v0", VECTOR, r"an image of 4x4x3 numbers|a image of 4x4x3"),
+        ('FrozenLake-v1(map_name="9x9")', TABULAR, r"cannot be made \(KeyError: '9x9'\)"),
+        ("FrozenLake-v1(slippery=False)", TABULAR, r"cannot be made \(TypeError.*slippery"),
+        ("FrozenLake-v1(8)", TABULAR, r"arguments cannot be read \(every argument needs its name\)"),
+        ("FrozenLake-v1(map_name=open('x'))", TABULAR, r"arguments cannot be read"),
+        ("FrozenLake-v1(map_name=)", TABULAR, r"arguments cannot be read"),
+    ],
+)
+def test_refused_with_a_reason(name, needs, says):
+    with pytest.raises(InputError, match=says) as caught:
+        envs.make(name, *needs)
+    assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_arguments_and_step_limits():
+    assert envs.make('FrozenLake-v1(map_name="8x8", is_slippery=False)', *TABULAR).observation_space.n == 64
+    assert envs.make("FrozenLake-v1", *TABULAR).spec.max_episode_steps == 100
+    assert envs.make("CliffWalking-v1", *TABULAR).spec.max_episode_steps == envs.LIMIT
+    assert envs.make("CliffWalking-v1(max_episode_steps=7)", *TABULAR).spec.max_episode_steps == 7
+
+
+def test_discrete_spaces_of_any_make_are_numbered():
+    env = envs.make("Corridor-v0", *TABULAR)
+    assert (envs.count_states(env), env.reset()[0]) == ((5, 3), 0)
+    assert [env.step(2)[0] for _ in range(4)] == [1, 2, 3, 4]
+    blackjack = envs.make("Blackjack-v1", *TABULAR)
+    assert envs.count_states(blackjack) == (32 * 11 * 2, 2)
+    hand, dealer, ace = blackjack.unwrapped.reset(seed=3)[0]
+    assert blackjack.reset(seed=3)[0] == (hand * 11 + dealer) * 2 + ace
+
+
+def test_numbering_is_one_to_one():
+    space = gym.spaces.Tuple((gym.spaces.MultiDiscrete([2, 3]), gym.spaces.Discrete(4, start=-2), gym.spaces.MultiBinary(2)))
+    numbering = envs._Numbering(space)
+    values = [numbering.value(index) for index in range(numbering.count)]
+    assert numbering.count == 2 * 3 * 4 * 4
+    assert all(space.contains(value) for value in values)
+    assert [numbering.number(value) for value in values] == list(range(numbering.count))
+
+
+def test_too_many_states_for_a_table():
+    class Vast(Corridor):
+        observation_space = gym.spaces.MultiDiscrete([1000, 1000, 1000])
+
+    gym.register("Vast-v0", entry_point=Vast)
+    try:
+        with pytest.raises(InputError, match="1000000000 states, too many"):
+            envs.count_states(envs.make("Vast-v0", *TABULAR))
+    finally:
+        del gym.registry["Vast-v0"]
+
+
+def test_a_step_limit_does_not_end_the_world():
+    cut = envs.Episodes(envs.make("Corridor-v0(max_episode_steps=3)", *TABULAR), seed=0)
+    assert [cut.step(2) for _ in range(3)] == [(1, 0.0, False), (2, 0.0, False), (3, 0.0, False)]
+    assert cut.observation == 0 and cut.finished == [(3, 0.0, 3)]
+    whole = envs.Episodes(envs.make("Corridor-v0", *TABULAR), seed=0)
+    assert [whole.step(2) for _ in range(4)][-1] == (4, 1.0, True)
+    assert whole.observation == 0 and whole.finished == [(4, 1.0, 4)]
+
+
+def test_copies_report_the_last_state_of_an_episode():
+    copies = envs.Copies(partial(envs.make, "CartPole-v1", *VECTOR), 3, seed=1)
+    terminated = np.zeros(3, bool)
+    while not terminated.any():
+        before = copies.observation.copy()
+        reached, reward, terminated = copies.step(np.ones(3, int))
+        assert (reward == 1).all()
+    ended = terminated.argmax()
+    assert abs(reached[ended, 2]) > 0.2095  # the angle at which the pole has fallen
+    assert np.abs(copies.observation[ended]).max() <= 0.05  # the first state of the next episode
+    np.testing.assert_array_equal(copies.observation[~terminated], reached[~terminated])
+    assert not np.array_equal(before[ended], copies.observation[ended])
+    assert copies.finished[0][0] % 3 == 0 and copies.finished[0][1] == copies.finished[0][2]
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("CartPole-v1", VECTOR),
+        ("Acrobot-v1(max_episode_steps=120)", VECTOR),
+        ("MountainCar-v0", VECTOR),
+        ("Pendulum-v1", (("vector",), ("vector",))),
+        ("FrozenLake-v1", TABULAR),
+        ("CliffWalkingSlippery-v1(max_episode_steps=90)", TABULAR),
+        ("Taxi-v4(is_rainy=True, fickle_passenger=True)", TABULAR),
+        ("Blackjack-v1", TABULAR),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 137])
+def test_resumed_environment_goes_on_bit_for_bit(name, needs, before, tmp_path):
+    make = partial(envs.make, name, *needs)
+    space = make().action_space
+    space.seed(0)
+    actions = [np.array([space.sample() for _ in range(2)]) for _ in range(before + 300)]
+    whole = envs.Copies(make, 2, seed=5)
+    for action in actions[:before]:
+        whole.step(action)
+    torch.save(whole.state_dict(), tmp_path / "state.pt")
+    resumed = envs.Copies(make, 2, seed=5)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for action in actions[before:]:
+        for one, other in zip(whole.step(action), resumed.step(action), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(whole.observation, resumed.observation)
+    assert whole.finished == resumed.finished and len(whole.finished) > 0
+
+
+def test_an_environment_without_a_seed_is_found_out():
+    env = envs.Episodes(envs.make("Restless-v0", *VECTOR), seed=0)
+    for _ in range(4):
+        env.step(0)
+    resumed = envs.Episodes(envs.make("Restless-v0", *VECTOR), seed=0)
+    with pytest.warns(UserWarning, match="Restless-v0 is not determined by its seed"):
+        resumed.load_state_dict(env.state_dict())
+    assert (resumed.steps, resumed.episode) == (4, 1)
+
+
+def test_a_state_of_other_environments_is_refused():
+    cart, lake = (envs.Copies(partial(envs.make, name, *needs), 2, 0) for name, needs in
+                  (("CartPole-v1", VECTOR), ("MountainCar-v0", VECTOR)))
+    with pytest.raises(ValueError, match="observations of shape"):
+        lake.load_state_dict(cart.state_dict())
+    with pytest.raises(ValueError, match="2 copies"):
+        envs.Copies(partial(envs.make, "CartPole-v1", *VECTOR), 3, 0).load_state_dict(cart.state_dict())
+
+
+def test_episodes_of_different_purposes_and_copies_differ():
+    seeds = {envs.episode_seed(0, *key) for key in itertools.product(range(4), range(3), range(50))}
+    assert len(seeds) == 4 * 3 * 50
+
+
+# The model, and what is best in it.
+
+ISSUE = {"FrozenLake-v1": 0.54203, 'FrozenLake-v1(map_name="8x8")': 0.41464, "Taxi-v4": 6.32746, "CliffWalking-v1": -12.2479}
+
+
+@pytest.mark.parametrize("name", ISSUE)
+def test_best_value_equals_the_linear_programme(name):
+    table = envs.transition_table(envs.make(name, *TABULAR))
+    value = envs.solve(table, 0.99)
+    assert value @ table.start == pytest.approx(ISSUE[name], abs=5e-5)
+    # The least v with v >= r + gamma P v for every action is the value of the best policy.
+    states, actions = table.r.shape
+    same = np.repeat(np.eye(states), actions, axis=0)
+    found = linprog(np.ones(states), 0.99 * table.p.toarray() - same, -table.r.ravel(), bounds=(None, None))
+    np.testing.assert_allclose(value, found.x, atol=1e-6)
+
+
+def test_table_is_a_model():
+    table = envs.transition_table(envs.make("FrozenLake-v1", *TABULAR))
+    going_on = np.asarray(table.p.sum(1)).reshape(16, 4)
+    np.testing.assert_allclose(going_on + table.terminal, 1)
+    assert table.terminal[5].min() == 1 and table.terminal[0].max() == 0  # a hole; the start
+    assert table.p.nnz <= 16 * 4 * 3 and table.start.sum() == 1
+    assert table.r[14, 2] == pytest.approx(1 / 3)  # right, beside the goal, on ice
+
+
+def test_table_agrees_with_stepping():
+    env = envs.make("FrozenLake-v1", *TABULAR)
+    table = envs.transition_table(env)
+    env.reset(seed=0)
+    counts = np.zeros(16)
+    for _ in range(6000):
+        env.unwrapped.s = 8
+        counts[env.unwrapped.step(1)[0]] += 1
+    np.testing.assert_allclose(counts / 6000, table.p[[8 * 4 + 1]].toarray()[0] + np.eye(16)[12] * table.terminal[8, 1], atol=0.02)
+
+
+def test_a_step_limit_makes_the_optimum_depend_on_time():
+    table = envs.transition_table(envs.make("CliffWalking-v1", *TABULAR))
+    for limit, best in ((1, -1), (12, -12), (13, -13), (1000, -13)):
+        assert envs.solve(table, 1.0, limit) @ table.start == best
+    lake = envs.transition_table(envs.make("FrozenLake-v1", *TABULAR))
+    values = [envs.solve(lake, 0.9, limit) @ lake.start for limit in (10, 100, 400)]
+    assert values[0] < values[1] < values[2] + 1e-12
+    assert values[2] == pytest.approx(envs.solve(lake, 0.9) @ lake.start, rel=1e-9)
+
+
+def test_policy_value_is_what_a_policy_earns():
+    make = partial(envs.make, "FrozenLake-v1(max_episode_steps=2000)", *TABULAR)
+    table = envs.transition_table(make())
+    policy = table.backup(envs.solve(table, 0.99), 0.99).argmax(1)
+    value = envs.policy_value(table, policy, 0.999999)[0]
+    returns = envs.evaluate(make, lambda s: policy[s], 600, seed=0)
+    assert abs(returns.mean() - value) < 4 * np.sqrt(value * (1 - value) / 600)
+
+
+def test_no_value_without_discount_and_without_limit():
+    table = envs.transition_table(envs.make("CliffWalking-v1", *TABULAR))
+    with pytest.raises(ValueError, match="gamma"):
+        envs.solve(table, 1.0)
+
+
+def test_environments_without_a_model():
+    with pytest.raises(InputError, match="exposes no transition table"):
+        envs.transition_table(envs.make("Blackjack-v1", *TABULAR))
+    with pytest.raises(InputError, match="exposes no transition table"):
+        envs.transition_table(envs.make("CartPole-v1", *VECTOR))
+
+
+# Acting for a result, and for a picture.
+
+
+def test_evaluation_plays_every_episode_once():
+    along_the_cliff = np.full(48, 1)
+    along_the_cliff[36], along_the_cliff[35] = 0, 2
+    make = partial(envs.make, "CliffWalking-v1", *TABULAR)
+    assert envs.evaluate(make, lambda s: along_the_cliff[s], 3, seed=0).tolist() == [-13] * 3
+    make = partial(envs.make, "CartPole-v1", *VECTOR)
+    few = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 5, seed=0)
+    many = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0)
+    np.testing.assert_array_equal(few, many[:5])
+    assert len(set(many)) > 5 and 20 < many.mean() < 70
+    others = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0, purpose=envs.SELECTION)
+    assert (many != others).any()
+
+
+@pytest.mark.parametrize(("name", "needs"), [("CartPole-v1", VECTOR), ("FrozenLake-v1", TABULAR)])
+def test_recording_needs_no_display(name, needs, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    frames, fps = envs.record(partial(envs.make, name, *needs, render=True), lambda s: np.ones(len(s), int), 0)
+    assert frames.ndim == 4 and frames.shape[1] == 3 and fps > 0
+    assert 0 <= frames.min() and frames.max() <= 1 and frames.std() > 0.05
+    assert (frames[0] != frames[-1]).any()
+
+
+def test_long_recordings_are_thinned():
+    make = partial(envs.make, "Corridor-v0", *TABULAR, render=True)
+    frames, fps = envs.record(make, lambda s: np.ones(len(s), int), 0, most=20, width=20)
+    assert frames.shape[0] <= 22 and frames.shape[1:] == (3, 10, 20) and fps == pytest.approx(10 / 8)
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match="Restless-v0"):
+            envs.record(partial(envs.make, "Restless-v0", *VECTOR, render=True), lambda s: np.ones(len(s), int), 0)
