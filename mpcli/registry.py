@@ -7,7 +7,7 @@ import ast
 import importlib
 import importlib.machinery
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ _CHAPTER = re.compile(r"Chapter (\d+)\.\s*(.*)")
 
 def find_source(module: str) -> Path | None:
     """The source file of `module`, located without importing it or its parents; None where there is none."""
-    search: Iterable[str] | None = None
+    search: Sequence[str] | None = None
     spec = None
     for depth in range(module.count(".") + 1):
         part = ".".join(module.split(".")[: depth + 1])
@@ -157,10 +157,11 @@ def _chapter_docstring(package: str) -> str:
 
 
 def _entries() -> Iterator[Page]:
+    from importlib.metadata import Distribution
     from importlib.metadata import distributions as installed
 
     own = "mpcli"
-    distributions = {}
+    distributions: dict[str, Distribution] = {}
     for distribution in installed():
         if any(entry.group == GROUP for entry in distribution.entry_points):
             distributions.setdefault(distribution.name, distribution)
