@@ -12,7 +12,7 @@ import pytest
 import torch
 
 # Before any test imports the kit: from here on its signatures' shapes are checked at every call.
-_hook = jaxtyping.install_import_hook("mpcli.kit", "beartype.beartype")
+_hook = jaxtyping.install_import_hook("mpcli.kit", "shapes.checked")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,0 +1,158 @@
+"""`blender:DIR`: a scene as transforms_train.json, transforms_val.json and transforms_test.json, or transforms.json.
+
+Each lists frames with a picture and its camera-to-world matrix in OpenGL axes. The opening angle `camera_angle_x` of
+the NeRF scenes, or `fl_x fl_y cx cy` in pixels of the tools that came after it, says how the lens sees, for all frames
+or for one. `blender:DIR@400` scales the pictures so that their longer side has 400 pixels.
+
+Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi and Ng, NeRF: Representing Scenes as Neural Radiance Fields for
+View Synthesis, 2020. arXiv:2003.08934
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpcli.errors import InputError
+from mpcli.kit.cameras import Cameras
+from mpcli.kit.datasets.files import inside, located_with_size, read_json
+from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
+from mpcli.kit.datasets.types import Scene, every_eighth
+
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def blender(argument: str) -> Scene:
+    """The frames of all files, split as the files are; every eighth is for testing where there is no test file.
+
+    Raises:
+        InputError: a file or picture is missing or damaged, a matrix is no rotation and position, or a lens is
+            unknown.
+    """
+    folder, longest = located_with_size("blender", argument)
+    files = {
+        part: folder / f"transforms_{short}.json"
+        for part, short in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+    files = {part: path for part, path in files.items() if path.exists()}
+    if not files:
+        files = {"train": folder / "transforms.json"}
+    if "train" not in files or not files["train"].exists():
+        raise InputError(f"{folder}: has no transforms_train.json; right would be that file, or transforms.json")
+    frames: list[Frame] = []
+    parts: dict[str, torch.Tensor] = {}
+    for part, path in files.items():
+        found = _read_frames(path, folder)
+        parts[part] = torch.arange(len(frames), len(frames) + len(found))
+        frames += found
+    if "test" not in parts:
+        # The files that are there hold one block of frames each, and train comes first.
+        held_out = every_eighth(len(parts["train"]))
+        parts |= {"train": held_out["train"], "test": held_out["test"]}
+    if len(parts["train"]) == 0:
+        raise InputError(f"{folder}: has {len(frames)} frames; right would be at least two, of which one is held out")
+    paths = [frame.picture for frame in frames]
+    (width, height), mode = picture_sizes(paths)
+    lenses = np.array([frame.lens(width, height) for frame in frames])
+    cameras = Cameras(
+        pose=torch.from_numpy(np.stack([frame.pose for frame in frames])).float(),
+        focal=torch.from_numpy(lenses[:, :2]).float(),
+        centre=torch.from_numpy(lenses[:, 2:]).float(),
+        width=width,
+        height=height,
+    )
+    size = longer_side((width, height), longest)
+    return Scene(
+        images=read_pictures(paths, mode, size),
+        cameras=cameras.resized(*size),
+        split={part: parts.get(part, torch.arange(0)) for part in ("train", "validation", "test")},
+        bounds=bounds_of_views(cameras),
+        names=tuple(str(path.relative_to(folder)) for path in paths),
+        name=folder.name or "blender",
+    )
+
+
+class Frame:
+    """One entry of `frames`, checked: its picture, its pose, and what its file says of the lens."""
+
+    def __init__(self, entry: Any, shared: dict[str, Any], path: Path, folder: Path, number: int) -> None:
+        self.where = f"{path}: frame {number}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+            raise InputError(f"{self.where} has no file_path; right would be the path of its picture")
+        self.picture = _picture(entry["file_path"], path, folder)
+        self.pose = self._pose(entry.get("transform_matrix"))
+        self.values = {**shared, **entry}
+
+    def _pose(self, matrix: Any) -> np.ndarray:
+        try:
+            pose = np.array(matrix, dtype=np.float64)
+        except (TypeError, ValueError):
+            pose = np.zeros(0)
+        if pose.shape == (3, 4):
+            pose = np.vstack([pose, [0, 0, 0, 1]])
+        if pose.shape != (4, 4) or not np.isfinite(pose).all():
+            raise InputError(f"{self.where} has no transform_matrix of 4x4 numbers; right would be camera-to-world")
+        turn = pose[:3, :3]
+        if abs(np.linalg.det(turn)) < 1e-6:
+            raise InputError(f"{self.where} has a singular transform_matrix; right would be a rotation and a position")
+        rigid = np.abs(turn.T @ turn - np.eye(3)).max() < 1e-3 and np.abs(pose[3] - [0, 0, 0, 1]).max() < 1e-6
+        if not rigid or np.linalg.det(turn) < 0:
+            raise InputError(
+                f"{self.where} has a transform_matrix that scales, shears or mirrors; "
+                "right would be a rotation and a position"
+            )
+        return pose
+
+    def lens(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """(f_x, f_y, c_x, c_y) in pixels of a picture of `width` by `height`."""
+        if any(self._number(key, 0.0) != 0 for key in DISTORTION) or "FISHEYE" in str(self.values.get("camera_model")):
+            raise InputError(
+                f"{self.where} is of a lens that distorts; right would be undistorted pictures, no k1 or k2"
+            )
+        angle = self._number("camera_angle_x", None)
+        focal = self._number("fl_x", None)
+        # The numbers in pixels are of pictures of w by h, which may since have been scaled.
+        across = width / self._positive("w", float(width))
+        down = height / self._positive("h", float(height))
+        if focal is not None:
+            f_x = across * self._positive("fl_x", 0.0)
+            f_y = down * self._positive("fl_y", focal)
+        elif angle is not None and 0 < angle < math.pi:
+            f_x = f_y = width / (2 * math.tan(angle / 2))
+        else:
+            raise InputError(f"{self.where} has no lens; right would be camera_angle_x from 0 to pi, or fl_x in pixels")
+        c_x, c_y = self._number("cx", None), self._number("cy", None)
+        return f_x, f_y, width / 2 if c_x is None else across * c_x, height / 2 if c_y is None else down * c_y
+
+    def _number(self, key: str, default: float | None) -> float | None:
+        value = self.values.get(key, default)
+        if value is None:
+            return None
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+        raise InputError(f"{self.where} has the {key} {value!r}; right would be a finite number")
+
+    def _positive(self, key: str, default: float) -> float:
+        value = self._number(key, default)
+        if value is None or value <= 0:
+            raise InputError(f"{self.where} has the {key} {value}; right would be a positive number")
+        return value
+
+
+def _read_frames(path: Path, folder: Path) -> list[Frame]:
+    tree = read_json(path)
+    frames = tree.get("frames")
+    if not isinstance(frames, list) or not frames:
+        raise InputError(f"{path}: has no frames; right would be a list of pictures with their matrices")
+    shared = {key: value for key, value in tree.items() if key != "frames"}
+    return [Frame(entry, shared, path, folder, number) for number, entry in enumerate(frames)]
+
+
+def _picture(name: str, path: Path, folder: Path) -> Path:
+    for suffix in ("", ".png", ".jpg", ".jpeg"):
+        found = inside(folder, name + suffix, path)
+        if found.is_file():
+            return found
+    raise InputError(f"{path}: there is no picture {name}; right would be a PNG or JPEG file of that name in {folder}")

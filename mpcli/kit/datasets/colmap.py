@@ -1,0 +1,391 @@
+"""`colmap:DIR`: pictures with the cameras and points that COLMAP found, in its text or binary format.
+
+The model lies in DIR/sparse/0, DIR/sparse, DIR/bin, DIR/txt or DIR itself, the pictures in DIR/images. Every eighth
+picture, in the order of their names, is for testing. `colmap:DIR@640` scales the pictures so that their longer side
+has 640 pixels. Of lenses that distort radially or tangentially,
+
+    u' = u (1 + k1 r^2 + k2 r^4) + 2 p1 u v + p2 (r^2 + 2 u^2)
+    v' = v (1 + k1 r^2 + k2 r^4) + 2 p2 u v + p1 (r^2 + 2 v^2)          u, v: undistorted, at depth 1;  r^2 = u^2 + v^2
+
+the pictures are resampled to those of a pinhole, magnified where its corners would otherwise stay empty.
+
+Schoenberger and Frahm, Structure-from-Motion Revisited, CVPR 2016.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpcli.errors import InputError
+from mpcli.kit.cameras import Cameras, opencv_to_opengl
+from mpcli.kit.datasets.files import inside, located_with_size, read_bytes, read_text
+from mpcli.kit.datasets.scenes import bounds_of_points, bounds_of_views, longer_side, picture_sizes, read_pictures
+from mpcli.kit.datasets.types import Points, Scene, every_eighth
+
+# Where each of (f_x, f_y, c_x, c_y, k1, k2, p1, p2) stands among a model's parameters.
+MODELS: dict[str, tuple[int | None, ...]] = {
+    "SIMPLE_PINHOLE": (0, 0, 1, 2, None, None, None, None),
+    "PINHOLE": (0, 1, 2, 3, None, None, None, None),
+    "SIMPLE_RADIAL": (0, 0, 1, 2, 3, None, None, None),
+    "RADIAL": (0, 0, 1, 2, 3, 4, None, None),
+    "OPENCV": (0, 1, 2, 3, 4, 5, 6, 7),
+}
+# The numbers that the binary format has for them; those after OPENCV are named and not read.
+NUMBERED = (
+    *MODELS,
+    *("OPENCV_FISHEYE", "FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
+)
+RIGHT_MODEL = f"right would be one of {', '.join(MODELS)}, such as `colmap image_undistorter` makes"
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera of COLMAP: the size of its pictures, and f_x, f_y, c_x, c_y, k1, k2, p1, p2."""
+
+    width: int
+    height: int
+    values: tuple[float, ...]
+
+    @property
+    def distorts(self) -> bool:
+        """Whether its pictures differ from those of a pinhole."""
+        return any(self.values[4:])
+
+    def distorted(self, undistorted: Float[Tensor, "*points 2"]) -> Float[Tensor, "*points 2"]:
+        """Where the lens puts what a pinhole would put at (u, v), both at depth 1."""
+        k1, k2, p1, p2 = self.values[4:]
+        u, v = undistorted.unbind(-1)
+        squared = u.square() + v.square()
+        radial = 1 + k1 * squared + k2 * squared.square()
+        return torch.stack(
+            [
+                u * radial + 2 * p1 * u * v + p2 * (squared + 2 * u.square()),
+                v * radial + 2 * p2 * u * v + p1 * (squared + 2 * v.square()),
+            ],
+            -1,
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """What COLMAP found: lenses, the pose of every picture, sorted by name, and points with their colours in [0, 1]."""
+
+    names: tuple[str, ...]
+    lenses: tuple[Lens, ...]  # of every picture
+    world_to_camera: Float[Tensor, "views 4 4"]  # OpenCV axes
+    xyz: Float[Tensor, "points 3"]
+    colours: Float[Tensor, "points 3"]
+
+
+def colmap(argument: str) -> Scene:
+    """The registered pictures, undistorted, with their cameras and points.
+
+    Raises:
+        InputError: the model or a picture is missing or damaged, or a lens model is unknown.
+    """
+    folder, longest = located_with_size("colmap", argument)
+    place = find_model(folder)
+    model = read_model(place)
+    pictures = next((path for path in (place, *place.parents[:2]) if (path / "images").is_dir()), folder) / "images"
+    paths = [inside(pictures, name, place) for name in model.names]
+    if not pictures.is_dir():
+        raise InputError(f"{folder}: has no folder images; right would be {pictures} with {paths[0].name} in it")
+    found, mode = picture_sizes(paths)
+    for path, lens in zip(paths, model.lenses, strict=True):
+        # Pictures are often scaled after the reconstruction; they then keep their proportions.
+        if abs(found[0] / lens.width - found[1] / lens.height) * max(lens.width, lens.height) > 2:
+            raise InputError(
+                f"{path}: is {found[0]}x{found[1]} where its camera has {lens.width}x{lens.height}; "
+                "right would be that size or the same proportions"
+            )
+    size = longer_side(found, longest)
+    images = read_pictures(paths, mode, size)
+    cameras = Cameras(
+        pose=opencv_to_opengl(model.world_to_camera).float(),
+        focal=torch.tensor([_scaled(lens, size)[:2] for lens in model.lenses]),
+        centre=torch.tensor([_scaled(lens, size)[2:] for lens in model.lenses]),
+        width=size[0],
+        height=size[1],
+    )
+    images, cameras = undistort(images, cameras, model.lenses, place)
+    points = Points(model.xyz.float(), colours=model.colours.float(), name=folder.name) if len(model.xyz) else None
+    bounds = bounds_of_points(cameras, points.xyz) if points else None
+    return Scene(
+        images=images,
+        cameras=cameras,
+        split=every_eighth(len(paths)),
+        bounds=bounds or bounds_of_views(cameras),
+        names=model.names,
+        points=points,
+        name=folder.name or "colmap",
+    )
+
+
+def _scaled(lens: Lens, size: tuple[int, int]) -> tuple[float, ...]:
+    across, down = size[0] / lens.width, size[1] / lens.height
+    return tuple(value * scale for value, scale in zip(lens.values, (across, down, across, down), strict=False))
+
+
+def undistort(
+    images: Float[Tensor, "views channels height width"], cameras: Cameras, lenses: tuple[Lens, ...], place: Path
+) -> tuple[Float[Tensor, "views channels height width"], Cameras]:
+    """The pictures that pinholes would have taken, and those pinholes; `place` is for messages.
+
+    The focal length of a lens is kept, or raised until every pixel of the pinhole is seen by the lens.
+
+    Raises:
+        InputError: a lens distorts so much that its formula folds over within the picture.
+    """
+    focal, images = cameras.focal.clone(), images.clone()
+    size = torch.tensor([cameras.width, cameras.height])
+    columns, rows = torch.meshgrid(torch.arange(cameras.width), torch.arange(cameras.height), indexing="xy")
+    pixels = torch.stack([columns, rows], -1) + 0.5  # [H, W, 2]
+    edge = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    zooms: dict[Lens, float] = {}
+    for i, lens in enumerate(lenses):
+        if not lens.distorts:
+            continue
+        at = partial(_source, lens, cameras.focal[i], cameras.centre[i])
+        if lens not in zooms:
+            zooms[lens] = _zoom(partial(at, edge), size)
+            corner = (edge - cameras.centre[i]).abs().max(0).values / (zooms[lens] * cameras.focal[i])
+            if not _unfolded(lens, float(corner.norm())):
+                raise InputError(f"{place}: a camera distorts too strongly to be undone here; {RIGHT_MODEL}")
+        images[i] = _sampled(images[i], 2 * at(pixels, zooms[lens]) / size - 1)
+        focal[i] *= zooms[lens]
+    return images, Cameras(cameras.pose, focal, cameras.centre, cameras.width, cameras.height)
+
+
+def _source(
+    lens: Lens, focal: Float[Tensor, "2"], centre: Float[Tensor, "2"], pixels: Float[Tensor, "*points 2"], zoom: float
+) -> Float[Tensor, "*points 2"]:
+    """Where the lens put what a pinhole magnified by `zoom` has at `pixels`."""
+    return lens.distorted((pixels - centre) / (zoom * focal)) * focal + centre
+
+
+def _zoom(edge: Callable[[float], Tensor], size: Tensor) -> float:
+    """The smallest magnification of 1 or more at which the picture's edge comes from inside the picture."""
+
+    def within(zoom: float) -> bool:
+        at = edge(zoom)
+        return bool(((at >= 0) & (at <= size)).all())
+
+    low, high = 1.0, 1.0
+    while not within(high) and high < 8:
+        low, high = high, 1.25 * high
+    for _ in range(20 if high > 1 else 0):
+        middle = (low + high) / 2
+        low, high = (low, middle) if within(middle) else (middle, high)
+    return high
+
+
+def _unfolded(lens: Lens, radius: float) -> bool:
+    """Whether the radial part d/dr r (1 + k1 r^2 + k2 r^4) stays positive up to `radius`."""
+    k1, k2 = lens.values[4:6]
+    squared = np.linspace(0, radius, 257) ** 2
+    return bool((1 + 3 * k1 * squared + 5 * k2 * squared**2 > 0).all())
+
+
+def _sampled(image: Float[Tensor, "channels height width"], grid: Float[Tensor, "height width 2"]) -> Tensor:
+    """Bilinear samples; colours are weighted by alpha, or the fully transparent would bleed into the others."""
+    if len(image) == 4:
+        image = torch.cat([image[:3] * image[3:], image[3:]])
+    found = torch.nn.functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
+    if len(image) == 4:
+        found = torch.cat([found[:3] / found[3:].clamp(min=1e-6), found[3:]])
+    return found.clamp(0, 1)
+
+
+def find_model(folder: Path) -> Path:
+    """The folder in which cameras, images and points3D are.
+
+    Raises:
+        InputError: there is none.
+    """
+    for inner in ("sparse/0", "sparse", "bin", "txt", "."):
+        for suffix in (".bin", ".txt"):
+            if (folder / inner / f"cameras{suffix}").is_file():
+                return folder / inner
+    raise InputError(f"{folder}: has no cameras.bin or cameras.txt; right would be a folder of sparse/0 and images")
+
+
+def read_model(place: Path) -> Model:
+    """Cameras, poses and points, from the binary files where they are, from text otherwise.
+
+    Raises:
+        InputError: a file is missing, damaged or contradicts another, or a lens model is unknown.
+    """
+    suffix = ".bin" if (place / "cameras.bin").is_file() else ".txt"
+    cameras, images, points = (place / f"{name}{suffix}" for name in ("cameras", "images", "points3D"))
+    read = (_cameras_bin, _images_bin, _points_bin) if suffix == ".bin" else (_cameras_txt, _images_txt, _points_txt)
+    lenses = dict(_lens(cameras, *entry) for entry in read[0](cameras))
+    views = sorted(read[1](images))
+    if len(views) < 2:
+        raise InputError(f"{images}: has {len(views)} pictures; right would be at least two, of which one is held out")
+    chosen, poses = [], []
+    for name, camera, pose in views:
+        if camera not in lenses:
+            raise InputError(
+                f"{images}: {name} is of camera {camera}, and {cameras.name} has {sorted(lenses)[:9]}; "
+                "right would be one of them"
+            )
+        chosen.append(lenses[camera])
+        poses.append(_pose(pose, name, images))
+    cloud = read[2](points)
+    if not np.isfinite(cloud[:, :3]).all():
+        raise InputError(f"{points}: has a point that is not finite; right would be finite coordinates")
+    return Model(
+        names=tuple(name for name, _, _ in views),
+        lenses=tuple(chosen),
+        world_to_camera=torch.from_numpy(np.stack(poses)),
+        xyz=torch.from_numpy(cloud[:, :3].copy()),
+        colours=torch.from_numpy(cloud[:, 3:] / 255),
+    )
+
+
+def _lens(path: Path, number: int, name: str, width: int, height: int, values: tuple[float, ...]) -> tuple[int, Lens]:
+    if name not in MODELS:
+        raise InputError(f"{path}: camera {number} is of the model {name[:40]}; {RIGHT_MODEL}")
+    places = MODELS[name]
+    if len(values) != 1 + max(place for place in places if place is not None):
+        raise InputError(f"{path}: camera {number} has {len(values)} parameters; right would be those of {name}")
+    full = tuple(0.0 if place is None else values[place] for place in places)
+    if not all(map(math.isfinite, full)) or min(full[:2]) <= 0 or not (0 < width < 2**16 and 0 < height < 2**16):
+        raise InputError(
+            f"{path}: camera {number} is {width}x{height} with {list(values)}; right would be sizes and "
+            "focal lengths above 0"
+        )
+    return number, Lens(width, height, full)
+
+
+def _pose(values: tuple[float, ...], name: str, path: Path) -> np.ndarray:
+    """World-to-camera, from a quaternion wxyz and a translation."""
+    q, t = np.array(values[:4]), np.array(values[4:])
+    norm = float(np.linalg.norm(q))
+    if not np.isfinite(values).all() or norm < 1e-9:
+        raise InputError(f"{path}: {name} has the pose {list(values)}; right would be a unit quaternion and a position")
+    w, x, y, z = q / norm
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = t
+    return pose
+
+
+class _Binary:
+    """A file of packed little-endian values, read one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.data, self.position = path, read_bytes(path), 0
+
+    def take(self, layout: str) -> tuple:
+        size = struct.calcsize("<" + layout)
+        self.skip(size)
+        return struct.unpack_from("<" + layout, self.data, self.position - size)
+
+    def skip(self, size: int) -> None:
+        self.position += size
+        if self.position > len(self.data):
+            raise InputError(f"{self.path}: is cut short at byte {len(self.data)}; right would be COLMAP's whole file")
+
+    def text(self) -> str:
+        end = self.data.find(b"\0", self.position)
+        if end < 0:
+            self.skip(len(self.data) + 1)
+        name, self.position = self.data[self.position : end], end + 1
+        try:
+            return name.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path}: has the name {name[:40]!r}; right would be UTF-8") from error
+
+
+def _cameras_bin(path: Path) -> Iterator[tuple[int, str, int, int, tuple[float, ...]]]:
+    file = _Binary(path)
+    for _ in range(file.take("Q")[0]):
+        number, model, width, height = file.take("IiQQ")
+        name = NUMBERED[model] if 0 <= model < len(NUMBERED) else f"number {model}"
+        # The length of an entry is known only for the models that are read.
+        places = MODELS.get(name, (-1,))
+        yield number, name, width, height, file.take(f"{1 + max(p for p in places if p is not None)}d")
+
+
+def _images_bin(path: Path) -> Iterator[tuple[str, int, tuple[float, ...]]]:
+    file = _Binary(path)
+    for _ in range(file.take("Q")[0]):
+        _, *pose, camera = file.take("I7dI")
+        name = file.text()
+        file.skip(24 * file.take("Q")[0])
+        yield name, camera, tuple(pose)
+
+
+def _points_bin(path: Path) -> np.ndarray:
+    file = _Binary(path)
+    rows = []
+    for _ in range(file.take("Q")[0]):
+        _, x, y, z, red, green, blue, _, track = file.take("Q3d3BdQ")
+        file.skip(8 * track)
+        rows.append((x, y, z, red, green, blue))
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.startswith("#"):
+            yield number, line.split()
+
+
+def _numbers(path: Path, line: int, words: list[str], kind: type) -> list:
+    try:
+        return [kind(word) for word in words]
+    except ValueError as error:
+        raise InputError(f"{path}: line {line}: {error}; right would be a number") from error
+
+
+def _short(path: Path, line: int, what: str) -> InputError:
+    return InputError(f"{path}: line {line} is too short; right would be {what}")
+
+
+def _cameras_txt(path: Path) -> Iterator[tuple[int, str, int, int, tuple[float, ...]]]:
+    for line, words in _lines(path):
+        if not words:
+            continue
+        if len(words) < 5:
+            raise _short(path, line, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS[]")
+        number, width, height = _numbers(path, line, [words[0], *words[2:4]], int)
+        yield number, words[1], width, height, tuple(_numbers(path, line, words[4:], float))
+
+
+def _images_txt(path: Path) -> Iterator[tuple[str, int, tuple[float, ...]]]:
+    lines = _lines(path)
+    for line, words in lines:
+        if not words:
+            continue
+        if len(words) < 10:
+            raise _short(path, line, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, and a line of points")
+        camera = _numbers(path, line, [words[8]], int)[0]
+        yield " ".join(words[9:]), camera, tuple(_numbers(path, line, words[1:8], float))
+        # The line of its points, which may be empty.
+        if len(next(lines, (line, [""]))[1]) % 3:
+            raise InputError(f"{path}: line {line + 1} does not end; right would be X Y POINT3D_ID for every point")
+
+
+def _points_txt(path: Path) -> np.ndarray:
+    rows = []
+    for line, words in _lines(path):
+        if not words:
+            continue
+        if len(words) < 8:
+            raise _short(path, line, "POINT3D_ID X Y Z R G B ERROR TRACK[]")
+        rows.append(_numbers(path, line, words[1:7], float))
+    return np.array(rows, dtype=np.float64).reshape(-1, 6)

@@ -1,0 +1,34 @@
+"""`digits`: 1797 handwritten digits of 8x8 pixels with 17 levels of grey, which come with scikit-learn.
+
+Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+"""
+
+import numpy as np
+import torch
+
+from mpcli.kit.datasets.files import no_argument
+from mpcli.kit.datasets.types import Images
+
+
+def digits(argument: str) -> Images:
+    """1197 digits for training, 300 for validation and 300 for testing, in the order of a fixed permutation."""
+    from sklearn.datasets import load_digits
+
+    no_argument("digits", argument)
+    data = load_digits()
+    order = np.random.RandomState(0).permutation(1797)
+    images = torch.from_numpy(data.images[order, None]).float() / 16
+    labels = torch.from_numpy(data.target[order]).long()
+    train, validation, test = images.split([1197, 300, 300])
+    train_labels, validation_labels, test_labels = labels.split([1197, 300, 300])
+    return Images(
+        train,
+        validation,
+        test,
+        train_labels,
+        validation_labels,
+        test_labels,
+        levels=17,
+        classes=tuple("0123456789"),
+        name="digits",
+    )

@@ -1,0 +1,258 @@
+"""Reading files that nobody vouches for: paths, text, numbers, pictures.
+
+No size, count or path in a file is believed before it is held against the file itself. Whatever is wrong becomes an
+`InputError` that names the file, what is wrong in it and what would be right.
+"""
+
+import io
+import json
+import math
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mpcli.errors import InputError
+
+# Deflate, in PNG as in gzip, cannot shrink anything further than this.
+MAX_RATIO = 1032
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+def no_argument(name: str, argument: str) -> None:
+    """Refuse text behind the colon of a dataset that takes none."""
+    if argument:
+        raise InputError(f"{name}:{argument}: {name} takes nothing behind its name; right would be {name}")
+
+
+def located(name: str, argument: str, *, folder: bool) -> Path:
+    """The file or folder behind the colon of a dataset.
+
+    Raises:
+        InputError: there is none, or it is of the other kind.
+    """
+    what = "folder" if folder else "file"
+    example = f"{name}:{'DIR' if folder else 'FILE'}"
+    if not argument:
+        raise InputError(f"{name}: the {what} is missing; right would be {example}")
+    path = Path(argument).expanduser()
+    if not path.exists():
+        raise InputError(f"{path}: there is no such {what}; right would be {example} with an existing {what}")
+    if path.is_dir() != folder:
+        raise InputError(f"{path}: is a {'file' if folder else 'folder'}; right would be {example} with a {what}")
+    return path
+
+
+def located_with_size(name: str, argument: str) -> tuple[Path, int | None]:
+    """The folder behind the colon, and the number of pixels that may stand behind it: `DIR@SIZE`."""
+    path, at, size = argument.rpartition("@")
+    if not at or Path(argument).expanduser().exists():
+        return located(name, argument, folder=True), None
+    if not size.isdecimal() or not 1 <= int(size) <= 2**14:
+        raise InputError(f"{name}:{argument}: {size} is no size; right would be {name}:DIR@64, in pixels")
+    return located(name, path, folder=True), int(size)
+
+
+def inside(folder: Path, name: str, source: Path) -> Path:
+    """The path that `name`, as it stands in `source`, has in `folder`.
+
+    Raises:
+        InputError: it leads out of the folder.
+    """
+    path = folder / name
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{source}: refers to {name!r}, outside {folder}; right would be a path inside that folder")
+    return path
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); right would be a readable file") from error
+
+
+def read_text(path: Path) -> str:
+    """All of a UTF-8 text file.
+
+    Raises:
+        InputError: it cannot be read, or is no text.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text (byte {error.start}); right would be a UTF-8 text file") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: it cannot be read, is not JSON, or holds something other than an object.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({error}); right would be one JSON object") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: holds a JSON {type(value).__name__}; right would be an object")
+    return value
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file, without unpickling anything.
+
+    Raises:
+        InputError: it cannot be read, is no .npz, is cut short, or holds Python objects.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path))) as archive:
+            for member in archive.infolist():
+                if not member.filename.endswith(".npy"):
+                    continue
+                # The directory of the archive may lie about the size, but not further than deflate can shrink.
+                if member.file_size > MAX_RATIO * member.compress_size + 1024:
+                    raise ValueError(f"{member.filename} claims {member.file_size} bytes")
+                arrays[member.filename.removesuffix(".npy")] = _npy(archive.read(member))
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and zlib have many ways of failing on a damaged archive
+        raise InputError(
+            f"{path}: is no readable .npz ({_reason(error)}); right would be what numpy.savez writes"
+        ) from error
+    return arrays
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file, without unpickling anything.
+
+    Raises:
+        InputError: it cannot be read, is no .npy, is cut short, or holds Python objects.
+    """
+    try:
+        return _npy(read_bytes(path))
+    except (ValueError, MemoryError) as error:
+        raise InputError(f"{path}: is no readable .npy ({error}); right would be what numpy.save writes") from error
+
+
+def _npy(data: bytes) -> np.ndarray:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"format version {version}")
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    body = data[stream.tell() :]
+    if len(body) != math.prod(shape) * dtype.itemsize or dtype.itemsize == 0:
+        raise ValueError(f"its header promises {shape} of {dtype}, and {len(body)} bytes follow")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()
+
+
+def read_numbers(text: str, path: Path, what: str) -> np.ndarray:
+    """The numbers of a text, one row a line, as float64 [rows, columns].
+
+    Raises:
+        InputError: something is no number, or the rows differ in length.
+    """
+    text = text.replace(",", " ")
+    if not any(line.strip() and not line.lstrip().startswith("#") for line in io.StringIO(text)):
+        return np.zeros((0, 0))
+    try:
+        return np.loadtxt(io.StringIO(text), ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; right would be {what}") from error
+
+
+def open_image(path: Path) -> Image.Image:
+    """A PNG or JPEG picture with 8 bits a channel, its size known and its pixels not yet read.
+
+    Raises:
+        InputError: it is none, or claims more pixels than its file can hold.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such picture; right would be an existing PNG or JPEG file")
+    try:
+        image = Image.open(path, formats=("PNG", "JPEG"))
+    except Exception as error:
+        raise InputError(f"{path}: is no PNG or JPEG picture; right would be one") from error
+    if image.mode.startswith(("I", "F")):
+        image.close()
+        raise InputError(f"{path}: has 16 bits a channel; right would be 8")
+    width, height = image.size
+    if width * height * len(image.getbands()) > MAX_RATIO * 8 * path.stat().st_size:
+        image.close()
+        raise InputError(
+            f"{path}: claims {width}x{height} pixels in {path.stat().st_size} bytes; right would be a whole picture"
+        )
+    return image
+
+
+def upright_size(image: Image.Image, path: Path) -> tuple[int, int]:
+    """The (width, height) of a picture when it is turned as its camera noted, which only JPEG is asked for.
+
+    Raises:
+        InputError: the note cannot be read.
+    """
+    if image.format != "JPEG":
+        return image.size
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception as error:
+        raise InputError(f"{path}: has damaged EXIF data ({_reason(error)}); right would be a whole picture") from error
+    return (image.height, image.width) if turned else image.size
+
+
+def one_size(sizes: dict[Path, tuple[int, int]], hint: str = "") -> tuple[int, int]:
+    """The (width, height) that all pictures have.
+
+    Raises:
+        InputError: one differs from what most of them have.
+    """
+    (usual, _), *others = Counter(sizes.values()).most_common()
+    if others:
+        path, (width, height) = next((path, size) for path, size in sizes.items() if size != usual)
+        raise InputError(
+            f"{path}: is {width}x{height} and most others are {usual[0]}x{usual[1]}; right would be one size{hint}"
+        )
+    return usual
+
+
+def read_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
+    """The picture as "L", "RGB" or "RGBA"; `upright` turns it as its camera noted.
+
+    Where alpha is not asked for, a transparent picture is laid on white.
+
+    Raises:
+        InputError: it is no PNG or JPEG picture, or is damaged.
+    """
+    with open_image(path) as image:
+        try:
+            image.load()
+            found = ImageOps.exif_transpose(image) if upright and image.format == "JPEG" else image
+            if has_alpha(found) and mode != "RGBA":
+                found = found.convert("RGBA")
+                found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found)
+            return found.convert(mode)
+        except Exception as error:
+            raise InputError(f"{path}: is damaged ({_reason(error)}); right would be a whole picture") from error
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether a picture has transparency in any of the ways a PNG can have it."""
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,104 @@
+"""`mnist:DIR`: pictures and labels in the IDX format of MNIST and of those that follow it, gzipped or not.
+
+A big-endian header (0, 0, type, number of dimensions, then each dimension as 4 bytes) and the values behind it.
+LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition, 1998.
+"""
+
+import gzip
+import io
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpcli.errors import InputError
+from mpcli.kit.datasets.files import MAX_RATIO, located, read_bytes
+from mpcli.kit.datasets.types import Images
+
+UNSIGNED_BYTES = 8
+
+
+def mnist(argument: str) -> Images:
+    """The train and t10k files of a folder; the last twelfth of train (5000 of MNIST) is for validation.
+
+    Raises:
+        InputError: a file is missing, ambiguous or damaged, or pictures and labels do not match.
+    """
+    folder = located("mnist", argument, folder=True)
+    images, labels = _part(folder, "train")
+    test, test_labels = _part(folder, "t10k")
+    if images.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"{folder}: the pictures of train are {_size(images)} and those of t10k {_size(test)}; "
+            "right would be one size"
+        )
+    held_out = len(images) // 12
+    if held_out == 0 or len(test) == 0:
+        raise InputError(f"{folder}: {len(images)} training pictures are too few to hold some out; right would be 12")
+    top = int(max(labels.max(), test_labels.max()))
+    return Images(
+        images[:-held_out],
+        images[-held_out:],
+        test,
+        labels[:-held_out],
+        labels[-held_out:],
+        test_labels,
+        classes=tuple(map(str, range(top + 1))),
+        name=folder.name or "mnist",
+    )
+
+
+def _size(images: Tensor) -> str:
+    return f"{images.shape[3]}x{images.shape[2]}"
+
+
+def _part(folder: Path, prefix: str) -> tuple[Tensor, Tensor]:
+    paths = [_the_one(folder, f"{prefix}*{what}") for what in ("images?idx3-ubyte", "labels?idx1-ubyte")]
+    images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    if len(images) != len(labels):
+        raise InputError(f"{paths[1]}: has {len(labels)} labels for {len(images)} pictures; right would be one each")
+    scaled = torch.from_numpy(images[:, None]).float().div_(255)
+    return scaled, torch.from_numpy(labels).long()
+
+
+def _the_one(folder: Path, pattern: str) -> Path:
+    # A file and its gzipped self are one: the plain one is quicker to read.
+    found = {path.name.removesuffix(".gz"): path for end in (".gz", "") for path in folder.glob(pattern + end)}
+    if len(found) != 1:
+        problem = f"has {' and '.join(sorted(found))}" if found else f"has no file {pattern} or {pattern}.gz"
+        raise InputError(f"{folder}: {problem}; right would be one such file, gzipped or not")
+    return next(iter(found.values()))
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The unsigned bytes of an IDX file, in their shape.
+
+    Raises:
+        InputError: the file is no IDX file of bytes with that many dimensions, or is not as long as it says.
+    """
+    data = read_bytes(path)
+    magic = bytes([0, 0, UNSIGNED_BYTES, dimensions])
+    stream: io.BytesIO | gzip.GzipFile = io.BytesIO(data)
+    longest = len(data)
+    if data.startswith(b"\x1f\x8b"):
+        stream, longest = gzip.GzipFile(fileobj=stream), MAX_RATIO * len(data)
+    try:
+        header = stream.read(4 + 4 * dimensions)
+        if header[:4] != magic:
+            raise InputError(f"{path}: begins with {header[:4].hex()}; right would be {magic.hex()}, IDX of bytes")
+        shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist()) if len(header) == 4 + 4 * dimensions else ()
+        count = math.prod(shape)
+        # One byte more shows that nothing follows.
+        body = stream.read(count + 1) if shape and count <= longest else b""
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}: its gzip data is damaged or cut short ({error}); right would be a whole file"
+        ) from error
+    if not shape or len(body) != count:
+        promised = " x ".join(map(str, shape)) or "more"
+        found = "more" if len(body) > count else "fewer"
+        raise InputError(f"{path}: promises {promised} values and has {found}; right would be a whole IDX file")
+    return np.frombuffer(bytearray(body), np.uint8).reshape(shape)
