@@ -121,10 +121,18 @@ def doctor(as_json: AsJson = False) -> None:
             page.load()
         except Failed as error:
             problems.append(str(error))
+    datasets = metadata.entry_points(group="mpcli.datasets")
+    for entry in datasets:
+        try:
+            entry.load()
+        except Exception as error:  # whatever a third party's module raises
+            source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            problems.append(f"dataset {entry.name} of {source} does not import: {type(error).__name__}: {error}")
+    facts |= {"pages": len(pages()), "datasets": len(datasets)}
     if as_json:
-        print(json.dumps(facts | {"pages": len(pages()), "problems": problems}))
+        print(json.dumps(facts | {"problems": problems}))
     else:
-        print(_lines(facts | {"pages": len(pages())}))
+        print(_lines(facts))
         print("\n".join(f"problem: {problem}" for problem in problems) or "no problems")
     if problems:
         raise Failed(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} found")

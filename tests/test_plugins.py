@@ -85,6 +85,7 @@ def test_a_broken_distribution_changes_nothing_else(third):
         ("no_import", "a_package_that_nobody_has"),
         ("no_syntax", "SyntaxError"),
         ("vae", "taken by mpcli"),
+        ("no_data", "a_package_that_nobody_has"),
     ):
         lines = [line for line in doctor.splitlines() if name in line and "mpcli-broken" in line]
         assert lines
