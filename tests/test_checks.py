@@ -217,7 +217,7 @@ def perturbed(case: Case) -> Case:
         return replace(case, left=case.right, right=case.left, printed=None)
 
     def off(*given):
-        right = torch.as_tensor(case.right(*given)).to(torch.float64)
+        right = torch.as_tensor(case.right(*given)).detach().to(torch.float64)
         largest = float(right.abs().max()) or 1.0
         return right + 1e-3 * (right.abs() + largest)
 

@@ -21,6 +21,15 @@ OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
 SMALL: dict[tuple[str, str], list[str]] = {
     ("train", "vae"): ["--hidden", "16", "--importance", "5"],
     ("evaluate", "vae"): ["--importance", "5"],
+    ("train", "igr"): ["--width", "16", "--depth", "2", "--batch", "32"],
+    ("render", "igr"): ["--size", "32"],
+    ("marching_cubes", "igr"): ["--resolution", "24"],
+    ("evaluate", "igr"): ["--resolution", "24"],
+    ("train", "nerf"): ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
+    ("marching_cubes", "nerf"): ["--resolution", "16"],
+    ("rl_run", "q_learning"): ["--eval-episodes", "2"],
+    ("rl_run", "dqn"): ["--hidden", "8", "--warmup", "2", "--eval-episodes", "2"],
+    ("evaluate", "dqn"): ["--eval-episodes", "2"],
 }
 
 

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 SIZE = 64  # pixels
 FIELD_OF_VIEW = 0.6911112  # radians: what the scenes of the NeRF paper have
 DISTANCE = 3.0  # of the camera from the middle of the cow, whose farthest point is at 1
+LIGHT = {"light": (-0.3, -0.5, 0.9), "specular": 0.25}
 VIEWS = {"train": 40, "val": 5, "test": 5}
 
 
@@ -80,9 +81,8 @@ def main(folder: Path = HERE / "cow") -> None:
         pictures = render_mesh(
             mesh,
             pinhole(poses, FIELD_OF_VIEW, SIZE, SIZE),
-            light=(-0.3, -0.5, 0.9),
-            specular=0.25,
             supersample=4,
+            **LIGHT,
         )
         (folder / part).mkdir(parents=True, exist_ok=True)
         frames = []

@@ -41,6 +41,7 @@ def test_the_scale_and_place_of_a_mesh_do_not_matter(mpcli, tmp_path):
     assert np.abs(pictures[2] - pictures[0]).mean() < 1  # the file rounds coordinates to single precision
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio leaves ffmpeg's pipes open
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_an_animation_is_an_orbit(mpcli, torus, tmp_path, suffix):
     out = tmp_path / f"turn{suffix}"

@@ -1,0 +1,81 @@
+"""Rays: where they meet boxes and spheres, and training batches of them drawn from the pixels of a scene."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpcli.kit.datasets.types import Scene
+
+
+def intersect_box(
+    origins: Float[Tensor, "*batch 3"],
+    directions: Float[Tensor, "*batch 3"],
+    low: Float[Tensor, "3"],
+    high: Float[Tensor, "3"],
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Distances at which rays enter and leave an axis-aligned box, in units of the directions' length.
+
+    An origin inside enters at 0. Where a ray misses, the first is not less than the second.
+
+    Kay and Kajiya, Ray Tracing Complex Scenes, SIGGRAPH 1986.
+    """
+    first, second = (low - origins) / directions, (high - origins) / directions
+    # A ray in the plane of a face divides zero by zero: that pair of faces then bounds nothing.
+    nearer = torch.minimum(first, second).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    farther = torch.maximum(first, second).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    return nearer.amax(-1).clamp(min=0), farther.amin(-1)
+
+
+def intersect_sphere(
+    origins: Float[Tensor, "*batch 3"],
+    directions: Float[Tensor, "*batch 3"],
+    centre: Float[Tensor, "3"],
+    radius: float,
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Distances at which rays of unit direction enter and leave a sphere.
+
+    An origin inside enters at 0. Where a ray misses, the first is not less than the second.
+    """
+    offset = origins - centre
+    along = -(offset * directions).sum(-1)
+    # The squared distance from the centre to the ray, by its foot: the difference of squares would cancel far away.
+    foot = (offset + along[..., None] * directions).square().sum(-1)
+    half = (radius**2 - foot).clamp(min=0).sqrt()
+    hit = (foot < radius**2) & (along + half > 0)
+    near, far = (along - half).clamp(min=0), along + half
+    return torch.where(hit, near, torch.inf), torch.where(hit, far, -torch.inf)
+
+
+def over(images: Float[Tensor, "*batch C H W"], background: float) -> Float[Tensor, "*batch 3 H W"]:
+    """Pictures with opacity laid over a grey `background` (1 is white); pictures without it unchanged."""
+    if images.shape[-3] == 3:
+        return images
+    colour, opacity = images[..., :3, :, :], images[..., 3:, :, :]
+    return colour * opacity + background * (1 - opacity)
+
+
+def pixel_batches(
+    scene: Scene, part: str, size: int, seed: int, background: float
+) -> Callable[[int], tuple[Float[Tensor, "size 3"], Float[Tensor, "size 3"], Float[Tensor, "size 3"]]]:
+    """Origins, unit directions and colours (over `background`) of `size` pixels drawn from all views of a part.
+
+    A pure function of the step: every pixel is drawn independently and evenly, from a generator that (seed, step) seeds.
+    """
+    views = scene.split[part]
+    _, _, height, width = scene.images.shape
+    device = scene.images.device
+
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        state = np.random.SeedSequence((seed % 2**64, step)).generate_state(1, np.uint64)
+        g = torch.Generator().manual_seed(int(state[0]) >> 1)
+        view = views[torch.randint(len(views), (size,), generator=g)].to(device)
+        row = torch.randint(height, (size,), generator=g).to(device)
+        column = torch.randint(width, (size,), generator=g).to(device)
+        origins, directions = scene.cameras.rays_at(view, torch.stack([column, row], -1) + 0.5)
+        colours = over(scene.images[view, :, row, column][..., None, None], background)[..., 0, 0]
+        return origins, directions, colours
+
+    return batch

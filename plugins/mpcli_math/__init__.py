@@ -1,0 +1,4 @@
+"""Chapter 11. Mathematics: what everything above rests on.
+
+Pages: derivatives.
+"""

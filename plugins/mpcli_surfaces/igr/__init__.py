@@ -1,0 +1,256 @@
+"""Implicit geometric regularisation: a signed distance from a raw point cloud.
+
+Given only points x_i on a surface, a network f is asked to vanish there and to have unit slope everywhere:
+
+    loss = mean |f(x_i)| + lambda E (|grad f(x)| - 1)^2 + tau mean |grad f(x_i) - n_i|        (normals n_i: optional)
+
+|grad f| = 1 is the Eikonal equation; the signed distance solves it, an occupancy in [0, 1] does not. The expectation is
+over space: half of its points lie near the cloud, x_i + s_i N(0, I) with s_i the distance to the 50th neighbour, half
+are uniform in the box. What chooses among all solutions is where the search starts and that it prefers smooth ones.
+
+    h_0 = u,  z_k = W_k h_k + b_k,  h_{k+1} = log(1 + exp(beta z_k)) / beta,    f = w . h_K - r       softplus layers
+    grad f = ... W_k^T (sigmoid(beta z_k) * (W_{k+1}^T ...))                  by the chain rule, written out below
+    halfway, h_k is [h_k, u] / sqrt 2;    u = (x - c) / a and a f(u) are in the unit of the cloud: a distance again
+
+It starts as a ball: with W_k ~ N(0, 2 / rows), b_k = 0 and w = sqrt(pi / columns), f(u) is about |u| - r.
+
+For f = w . x and points in a hyperplane through 0 with normal n, gradient descent on mean (w . x_i)^2 +
+lambda (|w|^2 - 1)^2 ends at w = n or -n from almost every start; without lambda it keeps w . n as it was.
+
+Gropp, Yariv, Haim, Atzmon and Lipman, Implicit Geometric Regularization for Learning Shapes, 2020. arXiv:2002.10099
+Atzmon and Lipman, SAL: Sign Agnostic Learning of Shapes from Raw Data, 2020. arXiv:1911.10414 (the start as a ball)
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import trimesh
+from annotated_types import Ge, Gt, Interval
+from scipy.spatial import KDTree
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, normalize, softplus
+
+from mpcli.checks import Case
+from mpcli.errors import Failed, InputError
+from mpcli.kit import datasets, grids, metrics
+from mpcli.kit.datasets.spot import sampled
+from mpcli.kit.sphere_tracing import box_interval, trace
+from mpcli.run import Run, Trained
+from mpcli_surfaces.mesh import around
+
+SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
+
+
+@dataclass(frozen=True)
+class Config:
+    width: Annotated[int, "width of a layer", Ge(4)] = 128
+    depth: Annotated[int, "softplus layers", Ge(2)] = 4
+    sharpness: Annotated[float, "beta of the softplus", Gt(0)] = 100.0
+    radius: Annotated[float, "radius r of the ball at the start, as a share of the box", Gt(0)] = 0.5
+    eikonal: Annotated[float, "weight lambda of unit slope", Ge(0)] = 0.1
+    normals: Annotated[float, "weight tau of the cloud's normals; 0 leaves them unused", Ge(0)] = 0.0
+    steps: Annotated[int, "training steps", Ge(1)] = 4000
+    batch: Annotated[int, "points on the surface a step, and as many in space", Ge(2)] = 512
+    lr: Annotated[float, "learning rate at the start; it falls to zero as a half cosine", Gt(0)] = 2e-3
+
+
+class IGR(nn.Module):
+    """f in the unit of the cloud, whose bounding box is [low, high]."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, cfg: Config, low: tuple[float, ...], high: tuple[float, ...]):
+        super().__init__()
+        self.beta, self.skip = cfg.sharpness, cfg.depth // 2
+        rows = [cfg.width - 3 * (k + 1 == self.skip) for k in range(cfg.depth)]
+        self.layers = nn.ModuleList(nn.Linear(cfg.width if k else 3, rows[k]) for k in range(cfg.depth))
+        self.last = nn.Linear(cfg.width, 1)
+        for layer in self.layers:
+            nn.init.normal_(layer.weight, 0, math.sqrt(2 / len(layer.weight)))
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.last.weight, math.sqrt(math.pi / cfg.width), 1e-4)
+        nn.init.constant_(self.last.bias, -cfg.radius)
+        self.register_buffer("low", torch.tensor(low), persistent=False)
+        self.register_buffer("high", torch.tensor(high), persistent=False)
+
+    @property
+    def scale(self) -> Tensor:
+        return (self.high - self.low).amax() / 2
+
+    def unit(self, x: Tensor) -> Tensor:
+        return (x - (self.low + self.high) / 2) / self.scale
+
+    def box(self) -> grids.Box:  # that of the cloud, and a tenth around it
+        margin = 0.2 * self.scale
+        return grids.corner(self.low - margin), grids.corner(self.high + margin)
+
+    def ascend(self, u: Tensor) -> tuple[Tensor, list[Tensor]]:  # [B, 3] -> h_K [B, width], all z_k
+        h, zs = u, []
+        for k, layer in enumerate(self.layers):
+            if k == self.skip:
+                h = torch.cat([h, u], -1) / math.sqrt(2)
+            zs.append(layer(h))
+            h = softplus(zs[-1], self.beta)
+        return h, zs
+
+    def value(self, x: Tensor) -> Tensor:  # [B, 3] -> f [B]
+        return self.scale * self.last(self.ascend(self.unit(x))[0])[:, 0]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [B, 3] -> f [B], grad f [B, 3]
+        h, zs = self.ascend(self.unit(x))
+        slope, direct = self.last.weight, torch.zeros_like(x)
+        for k in reversed(range(len(zs))):
+            slope = (slope * torch.sigmoid(self.beta * zs[k])) @ self.layers[k].weight
+            if k == self.skip:
+                slope, direct = (slope / math.sqrt(2)).split([len(self.layers[k - 1].weight), 3], dim=-1)
+        return self.scale * self.last(h)[:, 0], slope + direct
+
+
+def read(data: str) -> tuple[datasets.Points, datasets.Points, trimesh.Trimesh | None]:
+    """The points to learn from and those held out; and the true surface, where `data` names a mesh.
+
+    A mesh gives 20,000 points and none is held out, as it can be compared with itself. Of a cloud a tenth is held out.
+    """
+    try:
+        surface = datasets.mesh(data)
+    except InputError:  # then it must be a cloud, or what is wrong with it is said below
+        cloud = datasets.points(data)
+        if len(cloud) < 20 or cloud.xyz.amax(0).equal(cloud.xyz.amin(0)):
+            raise InputError(
+                f"{data}: {len(cloud)} points show no surface; 20 different ones or more would be right"
+            ) from None
+        order = torch.from_numpy(np.random.RandomState(0).permutation(len(cloud)))
+        return pick(cloud, order[len(cloud) // 10 :]), pick(cloud, order[: len(cloud) // 10]), None
+    cloud = sampled(surface, 20_000, seed=0)
+    return cloud, pick(cloud, torch.arange(0)), surface
+
+
+def pick(cloud: datasets.Points, index: Tensor) -> datasets.Points:
+    return datasets.Points(cloud.xyz[index], None if cloud.normals is None else cloud.normals[index])
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to draw one from"] = "spot") -> None:
+    cloud, held_out, surface = read(data)
+    run.say(f"{data}: {len(cloud)} points to learn from, {len(held_out)} held out")
+    if cfg.normals and cloud.normals is None:
+        raise InputError(
+            f"--normals {cfg.normals:g}: {data} has no normals; 0, or a cloud with normals, would be right"
+        )
+    x = cloud.xyz.to(run.device)
+    n = cloud.normals.to(run.device) if cloud.normals is not None else torch.zeros_like(x)
+    neighbours = min(51, len(cloud))  # the first is the point itself
+    spread = torch.from_numpy(KDTree(cloud.xyz).query(cloud.xyz, neighbours)[0][:, -1:]).to(x)
+
+    model = run.place(IGR(cfg, tuple(x.amin(0).tolist()), tuple(x.amax(0).tolist())))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr)
+    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
+    low, high = (torch.tensor(corner, device=x.device) for corner in model.box())
+    batches = datasets.shuffled(len(x), cfg.batch, run.seed)
+    for index in run.track(batches, cfg.steps, model=model, adam=adam, anneal=anneal):
+        index = index.to(x.device)
+        near = index[::2]
+        near = x[near] + spread[near] * torch.randn(len(near), 3, device=x.device)
+        everywhere = low + (high - low) * torch.rand(len(index) // 2, 3, device=x.device)
+
+        f, slope = model(x[index])
+        _, slope_in_space = model(torch.cat([near, everywhere]))
+        vanish = (f / model.scale).abs().mean()
+        eikonal = (slope_in_space.norm(dim=-1) - 1).square().mean()
+        known = n[index].any(-1)
+        turn = ((slope - n[index]).norm(dim=-1) * known).sum() / known.sum().clamp(min=1)
+        loss = vanish + cfg.eikonal * eikonal + cfg.normals * turn
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        anneal.step()
+        run.log(loss=loss, vanish=vanish, eikonal=eikonal)
+    run.save(model, cfg, low=model.low.tolist(), high=model.high.tolist())
+    run.result(chamfer=chamfer(model.eval(), surface, held_out, resolution=128))
+
+
+def chamfer(model: IGR, surface: trimesh.Trimesh | None, held_out: datasets.Points, resolution: int) -> float:
+    """Between the extracted mesh and the truth, as a share of the diagonal of the cloud's bounding box.
+
+    The mean of both directions. To a true surface distances are exact, from 5,000 points on either side. Held-out
+    points are compared with as many points of the mesh, so that even a perfect mesh is about their spacing away.
+    """
+    try:
+        mesh = grids.marching_cubes(
+            model.value, model.box(), resolution, lipschitz=SLOPE, device=model.low.device
+        ).mesh()
+    except InputError as error:
+        raise Failed(f"the trained function is no surface: {error}") from error
+    if surface is None:
+        apart = metrics.chamfer(sampled(mesh, len(held_out), seed=1).xyz, held_out.xyz)
+    else:
+        ours, theirs = sampled(mesh, 5_000, seed=1).xyz.numpy(), sampled(surface, 5_000, seed=2).xyz.numpy()
+        there, back = metrics.point_to_surface(ours, surface), metrics.point_to_surface(theirs, mesh)
+        apart = float(there.mean() + back.mean()) / 2
+    return apart / float((model.high - model.low).norm())
+
+
+def evaluate(
+    trained: Trained,
+    run: Run,
+    data: Annotated[str | None, "point cloud or mesh to compare with; that of the run where none is named"] = None,
+    resolution: Annotated[int, "cells along the longest side", Interval(ge=2, le=1024)] = 128,
+) -> None:
+    _, held_out, surface = read(data or trained.options["data"])
+    run.result(chamfer=chamfer(trained.load(IGR, Config), surface, held_out, resolution))
+
+
+def marching_cubes(
+    trained: Trained,
+    run: Run,
+    grid: grids.Grid,
+    lipschitz: Annotated[float, "steepest slope that the octree reckons with; a distance has 1", Gt(0)] = SLOPE,
+) -> None:
+    model = trained.load(IGR, Config)
+    grids.extract(run, model.value, grid, model.box(), lipschitz)
+
+
+@torch.no_grad()
+def render(
+    trained: Trained,
+    run: Run,
+    path: Annotated[Literal["still", "orbit"], "one picture, or once round; .gif and .mp4 are orbits"] = "still",
+    frames: Annotated[int, "pictures of an orbit", Ge(1)] = 24,
+    size: Annotated[int, "pixels along each side", Interval(ge=8, le=4096)] = 320,
+    azimuth: Annotated[float, "angle of the (first) camera around the object, radians"] = 2.6,
+    elevation: Annotated[float, "angle of the camera above the object, radians", Interval(ge=-1.57, le=1.57)] = 0.35,
+    zoom: Annotated[float, "1: the object just fits", Gt(0)] = 1.0,
+    up: Annotated[Literal["x", "y", "z"], "the axis that points up"] = "y",
+) -> None:
+    """Sphere tracing; the colour of a point is its normal n = grad f / |grad f|, as (n + 1) / 2."""
+    model = trained.load(IGR, Config)
+    turning = path == "orbit" or run.suffix in (".gif", ".mp4")
+    low, high = (torch.tensor(corner, device=model.low.device) for corner in model.box())
+    middle, reach = (low + high) / 2, (model.high - model.low).norm() / 2
+    cameras = around(frames if turning else 1, elevation, azimuth, zoom, up, 2 * size).to(low.device)
+
+    pictures = []
+    for camera in range(len(cameras)):  # at twice the size, then averaged over pixels
+        origins, directions = (ray.reshape(-1, 3) for ray in cameras[camera].rays())
+        origins = middle + reach * origins
+        near, far = box_interval(origins, directions, low, high)
+        colour = torch.ones_like(origins)
+        for rays in torch.arange(len(origins), device=low.device).split(grids.AT_ONCE):
+            t, hit = trace(
+                model.value, origins[rays], directions[rays], near[rays], far[rays], SLOPE, 1e-3 * float(reach)
+            )
+            rays = rays[hit]
+            _, slope = model(origins[rays] + t[hit, None] * directions[rays])
+            colour[rays] = (normalize(slope, dim=-1) + 1) / 2
+        pictures.append(avg_pool2d(colour.T.reshape(3, 2 * size, 2 * size), 2))
+    run.image("orbit.gif" if turning else "normals.png", torch.stack(pictures) if turning else pictures[0])
+
+
+def gradcheck() -> Iterator[Case]:
+    from mpcli_surfaces.igr import equations
+
+    yield from equations.cases()

@@ -1,0 +1,106 @@
+"""Plane: through three points, by the cross product.
+
+    n = (q - p) x (r - p)              perpendicular to both edges, as long as twice the triangle's area
+    f(x) = n . (x - p) / |n|           signed distance: positive on the side that sees p, q, r counter-clockwise
+
+With k = -n . p, the surface is n_1 x + n_2 y + n_3 z + k = 0. Through (a, 0, 0), (0, b, 0) and (0, 0, c) it is
+
+    x / a + y / b + z / c - 1 = 0,     n = (b c, a c, a b),  k = -a b c
+
+A plane has no inside, and its mesh ends where the box does.
+
+Hesse, Vorlesungen über analytische Geometrie des Raumes, 1861 (the normal form of the equation).
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mpcli.checks import Case, gradient, identity
+from mpcli.errors import InputError
+from mpcli.kit import grids
+from mpcli.run import Run
+
+
+@dataclass(frozen=True)
+class Plane:
+    p: Annotated[tuple[float, ...], "first point: x,y,z"] = (0.75, 0.0, 0.0)
+    q: Annotated[tuple[float, ...], "second point: x,y,z"] = (0.0, 0.75, 0.0)
+    r: Annotated[tuple[float, ...], "third point: x,y,z"] = (0.0, 0.0, 0.75)
+
+
+def marching_cubes(plane: Plane, run: Run, grid: grids.Grid) -> None:
+    for name, point in zip("pqr", astuple(plane), strict=True):
+        if len(point) != 3 or not torch.tensor(point).isfinite().all():
+            raise InputError(f"-{name} {','.join(map(str, point))}: is no point; x,y,z in numbers would be right")
+    p, q, r = torch.tensor(astuple(plane), dtype=torch.float64)
+    n = cross(q - p, r - p)
+    if n.norm() <= 1e-6 * (q - p).norm() * (r - p).norm():
+        raise InputError("-p, -q, -r: lie on one line; three points of just one plane would be right")
+
+    middle = (p + q + r) / 3
+    reach = 1.5 * torch.stack([p, q, r]).sub(middle).abs().max()
+    fitted = grids.corner(middle - reach), grids.corner(middle + reach)
+    grids.extract(run, lambda x: distance(x, p.to(x), n.to(x)), grid, fitted)
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:  # [..., 3], [..., 3] -> [..., 3]
+    (a1, a2, a3), (b1, b2, b3) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([a2 * b3 - a3 * b2, a3 * b1 - a1 * b3, a1 * b2 - a2 * b1], -1)
+
+
+def distance(x: Tensor, p: Tensor, n: Tensor) -> Tensor:  # [..., 3] -> [...], from the plane through p normal to n
+    return (x - p) @ n / n.norm()
+
+
+def gradcheck() -> Iterator[Case]:
+    def points(g: torch.Generator) -> tuple[Tensor, ...]:  # a point x, and p, q, r
+        return tuple(torch.randn(4, 3, generator=g, dtype=torch.float64))
+
+    def through(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
+        return distance(x, p, cross(q - p, r - p))
+
+    yield identity(
+        "a x b by components",
+        lambda x, p, q, r: cross(q - p, r - p),
+        lambda x, p, q, r: torch.linalg.cross(q - p, r - p),
+        points,
+    )
+    yield identity(
+        "|a x b|^2 = |a|^2 |b|^2 - (a . b)^2: the squared area of the parallelogram",
+        lambda x, p, q, r: cross(q - p, r - p).square().sum(),
+        lambda x, p, q, r: (q - p).square().sum() * (r - p).square().sum() - ((q - p) @ (r - p)).square(),
+        points,
+    )
+
+    def above(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
+        foot = p + x[0] * (q - p) + x[1] * (r - p)
+        return through(foot + x[2] * normalize(cross(q - p, r - p), dim=0), p, q, r)
+
+    yield identity("f at a point d above p + u (q - p) + v (r - p) is d", above, lambda x, p, q, r: x[2], points)
+    yield identity(
+        "f = det(q - p, r - p, x - p) / |n|: the height of a prism is its volume over its base",
+        through,
+        lambda x, p, q, r: torch.linalg.det(torch.stack([q - p, r - p, x - p])) / cross(q - p, r - p).norm(),
+        points,
+    )
+    yield gradient(
+        "grad f = n / |n|",
+        through,
+        lambda x, p, q, r: normalize(cross(q - p, r - p), dim=0),
+        points,
+    )
+
+    def intercepts(g: torch.Generator) -> tuple[Tensor, Tensor]:  # x, and (a, b, c)
+        return torch.randn(3, generator=g, dtype=torch.float64), 0.5 + torch.rand(3, generator=g, dtype=torch.float64)
+
+    yield identity(
+        "x / a + y / b + z / c - 1 = f |n| / (a b c), n = (b c, a c, a b)",
+        lambda x, abc: (x / abc).sum() - 1,
+        lambda x, abc: through(x, *torch.diag(abc)) * (abc.prod() / abc).norm() / abc.prod(),
+        intercepts,
+    )
