@@ -134,7 +134,8 @@ def judge(case: Case, page: str = "", seed: int = 0) -> Outcome:
             difference = max(difference, float(gap.max()))
             if case.printed is not None:
                 off = float((_tensor(case.printed(*arguments)) - left).abs().max())
-                misprint = max(misprint or 0.0, off)
+                # A printed form without a value must not pass for a right one.
+                misprint = off if misprint is None or not off <= misprint else misprint
     except Exception as error:  # the report must go on with the next case
         return _failed(case, page, f"{type(error).__name__}: {error}")
     passed = worst <= 1
@@ -149,7 +150,7 @@ def _failed(case: Case, page: str, message: str) -> Outcome:
 def _tensor(value: Any) -> "Tensor":
     import torch
 
-    return torch.as_tensor(value).detach().to(torch.float64)
+    return torch.as_tensor(value, dtype=torch.float64).detach()
 
 
 def central_differences(function: "Side", first: "Tensor", *rest: Any) -> "Tensor":

@@ -148,6 +148,13 @@ def _sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> Non
 class Root(TyperGroup):
     """The whole command line."""
 
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)
+        for parameter in found:
+            if parameter.name == "help":  # without a default Typer imports pydantic, 0.1 s, to make sense of None
+                parameter.default = False
+        return found
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = [(name, command.get_short_help_str(200)) for name, command in self.commands.items()]
         verbs = {spoken(verb) for verb in VERBS}

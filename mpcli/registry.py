@@ -32,7 +32,10 @@ def find_source(module: str) -> Path | None:
         spec = importlib.machinery.PathFinder.find_spec(part, search)
         if spec is None:
             return None
-        search = spec.submodule_search_locations
+        if spec.origin is None and search is not None:  # a namespace package asks its parent, which is not imported
+            search = [str(Path(folder) / part.rpartition(".")[2]) for folder in search]
+        else:
+            search = list(spec.submodule_search_locations or ())
     origin = spec.origin if spec else None
     return Path(origin) if origin and origin.endswith(".py") else None
 

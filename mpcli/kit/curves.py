@@ -84,9 +84,13 @@ def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None,
         axes.plot(steps, smooth, label=f"mean of the last {window}")
         # One fall from a cliff must not flatten everything else.
         low, high = np.percentile(values, 2), max(values.max(), best if best is not None else -math.inf)
-        axes.set_ylim(min(low, smooth[window:].min(initial=low)) - 0.05 * (high - low + 1), high + 0.05 * (high - low + 1))
+        axes.set_ylim(
+            min(low, smooth[window:].min(initial=low)) - 0.05 * (high - low + 1), high + 0.05 * (high - low + 1)
+        )
     if trials is not None and trials.rows:
-        axes.plot(trials.column("step"), trials.column("return"), "o-", markersize=3, label="trials of the greedy policy")
+        axes.plot(
+            trials.column("step"), trials.column("return"), "o-", markersize=3, label="trials of the greedy policy"
+        )
     if best is not None:
         axes.axhline(best, color="black", linestyle="--", linewidth=1, label=f"best possible: {best:.5g}")
     axes.set(xlabel="steps in the environment", ylabel="return of an episode")

@@ -74,7 +74,7 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
                 env = gym.make(identifier, **arguments | {"max_episode_steps": LIMIT})
     except gym.error.UnregisteredEnv as error:
         close = _closest(identifier)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"Gymnasium has {', '.join(_newest()[:12])}, ..."
+        hint = f"did you mean {' or '.join(close)}?" if close else f"Gymnasium has {', '.join(_some()[:12])}, ..."
         raise InputError(f"--env {name}: there is no such environment; {hint}") from error
     except Exception as error:  # whatever the environment's own constructor raises
         what = str(error) if isinstance(error, gym.error.Error) else f"{type(error).__name__}: {error}"
@@ -84,7 +84,9 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
         ("actions", env.action_space, actions),
     ):
         if _kind(space) not in kinds:
-            raise InputError(f"--env {name}: its {what} are {_described(space)}; this page needs {' or '.join(kinds)} {what}")
+            raise InputError(
+                f"--env {name}: its {what} are {_described(space)}; this page needs {' or '.join(kinds)} {what}"
+            )
     if not (_plain(env.observation_space) and _plain(env.action_space)):
         env = _Numbered(env)
     return env
@@ -106,16 +108,14 @@ def _parse(name: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
-def _newest() -> list[str]:
+def _some() -> list[str]:
     return [n for n, spec in gym.registry.items() if spec.namespace is None and "/" not in n]
 
 
 def _closest(name: str) -> list[str]:
-    stem = {n.partition("-v")[0].lower(): [] for n in gym.registry}
-    for n in gym.registry:
-        stem[n.partition("-v")[0].lower()].append(n)
-    close = difflib.get_close_matches(name.partition("-v")[0].lower(), stem, n=3)
-    return [stem[c][-1] for c in close]
+    newest = {identifier.partition("-v")[0].lower(): identifier for identifier in gym.registry}
+    close = difflib.get_close_matches(name.partition("-v")[0].lower(), newest, n=3)
+    return [newest[stem] for stem in close]
 
 
 def _plain(space: spaces.Space) -> bool:
@@ -128,7 +128,7 @@ def _kind(space: spaces.Space) -> Kind | None:
     if isinstance(space, spaces.Tuple) and all(_kind(part) == "discrete" for part in space):
         return "discrete"
     if isinstance(space, spaces.Box):
-        return {1: "vector", 3: "image"}.get(len(space.shape))  # type: ignore[return-value]
+        return "vector" if len(space.shape) == 1 else "image" if len(space.shape) == 3 else None
     return None
 
 
@@ -211,7 +211,7 @@ def count_states(env: gym.Env) -> tuple[int, int]:
     Raises:
         InputError: more states than a table can have rows.
     """
-    states, actions = int(env.observation_space.n), int(env.action_space.n)  # type: ignore[attr-defined]
+    states, actions = int(env.observation_space.n), int(env.action_space.n)
     if states > MOST_STATES:
         raise InputError(f"--env {env.spec.id if env.spec else env}: has {states} states, too many for a table")
     return states, actions
@@ -311,12 +311,14 @@ class Copies:
     cannot seed the episodes after the first.
 
     Attributes:
-        observation: [N, *shape], the states to act in; a new array every step.
+        observation: [N, *shape], the states to act in; a new array every step. Real ones are float32.
+        action_space: of one copy.
     """
 
     def __init__(self, make: Make, count: int, seed: int) -> None:
         self._copies = [Episodes(make(), seed, copy) for copy in range(count)]
         space = self._copies[0].env.observation_space
+        self.action_space = self._copies[0].env.action_space
         self._shape, self._dtype = (count, *(space.shape or ())), _stored(space)
         self.observation = self._stack([copy.observation for copy in self._copies])
 
@@ -349,6 +351,11 @@ class Copies:
         return stacked, np.array(rewards, np.float32), np.array(terminated)
 
     @property
+    def latest(self) -> float:
+        """The return of the episode that ended last, 0 before any has."""
+        return max((copy.finished[-1][:2] for copy in self._copies if copy.finished), default=(0, 0.0))[1]
+
+    @property
     def finished(self) -> list[tuple[int, float, int]]:
         """(steps of all copies together when it ended, return, length) of every finished episode, in order."""
         count = len(self._copies)
@@ -370,7 +377,9 @@ def _stored(space: spaces.Space) -> Any:
     return np.float32 if np.issubdtype(space.dtype, np.floating) else space.dtype
 
 
-def evaluate(make: Make, policy: Policy, episodes: int, seed: int, purpose: int = EVALUATION) -> Float[Array, " episodes"]:
+def evaluate(
+    make: Make, policy: Policy, episodes: int, seed: int, purpose: int = EVALUATION
+) -> Float[Array, " episodes"]:
     """Undiscounted returns [episodes] of a policy, float64; episodes that training never saw.
 
     The episodes run side by side, so that the policy is asked for many actions at once.
@@ -421,7 +430,9 @@ def walk(make: Make, policy: Policy, seed: int) -> list[Any]:
     return path
 
 
-def record(make: Make, policy: Policy, seed: int, most: int = 250, width: int = 360) -> tuple[Float[Tensor, "T 3 H W"], float]:
+def record(
+    make: Make, policy: Policy, seed: int, most: int = 250, width: int = 360
+) -> tuple[Float[Tensor, "T 3 H W"], float]:
     """One episode of a policy as pictures, on a machine without a display too.
 
     Args:
@@ -521,9 +532,7 @@ def transition_table(env: gym.Env) -> Table:
     return Table(p, r, np.asarray(world.initial_state_distrib, np.float64))
 
 
-def policy_value(
-    table: Table, policy: Int[Array, " S"], gamma: float, limit: int | None = None
-) -> Float[Array, " S"]:
+def policy_value(table: Table, policy: Int[Array, " S"], gamma: float, limit: int | None = None) -> Float[Array, " S"]:
     """The value [S] of a deterministic policy [S]: the solution of v = r + gamma P v, as a sparse linear system.
 
     Args:

@@ -74,7 +74,8 @@ def read(path: Path) -> list[Keypoints]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({error}); right would be OpenPose's or COCO's keypoints") from error
     if isinstance(content, dict) and isinstance(content.get("people"), list):
-        found = [_openpose(path, number, person) for number, person in enumerate(content["people"])]
+        canvas = _canvas(path, content)
+        found = [_openpose(path, number, person, canvas) for number, person in enumerate(content["people"])]
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
         found = _coco(path, content["annotations"], _images(path, content))
     elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
@@ -131,6 +132,11 @@ def read_joints(path: Path) -> tuple[tuple[str, ...], Float[Tensor, "frames join
     return names, torch.tensor(np.where(whole[..., None], places, 0)).float(), torch.tensor(confidence).float()
 
 
+def holds_joints(path: Path) -> bool:
+    """Whether a .npz has the keys of `read_joints`."""
+    return bool({"joints", "positions_3d"} & set(read_npz(path)))
+
+
 def canonical(name: str) -> str:
     """A joint's name as it is called here: RHip, R_Hip and right hip are right_hip."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[RL])(?=[A-Z][a-z])", " ", name.strip())
@@ -139,13 +145,23 @@ def canonical(name: str) -> str:
     return {"hip": "pelvis", "root": "pelvis", "midhip": "mid_hip"}.get(joined, joined)
 
 
-def _openpose(path: Path, number: int, person: Any) -> Keypoints:
+def _canvas(path: Path, content: dict[str, Any]) -> tuple[int, int] | None:
+    """The size of the picture, which OpenPose does not write and editors of its files add."""
+    width, height = content.get("canvas_width"), content.get("canvas_height")
+    if width is None and height is None:
+        return None
+    if not all(isinstance(side, int) and 0 < side <= 100_000 for side in (width, height)):
+        raise InputError(f"{path}: canvas_width and canvas_height are {width} and {height}; right would be pixels")
+    return int(width or 0), int(height or 0)
+
+
+def _openpose(path: Path, number: int, person: Any, canvas: tuple[int, int] | None) -> Keypoints:
     flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
     flat = flat if isinstance(flat, list) else []
     names = {len(names) * 3: names for names in (BODY_25, COCO_18)}.get(len(flat))
     if names is None:
         raise InputError(
-            f"{path}: person {number} has {len(flat)} numbers in pose_keypoints_2d; right would be 75 (BODY_25) or 54 (COCO)"
+            f"{path}: person {number} has {len(flat)} numbers in pose_keypoints_2d; right would be 75 or 54 (BODY_25, COCO)"
         )
     rows = _rows(path, number, flat, 3)
     solid = person.get("pose_keypoints_3d") or []
@@ -153,7 +169,7 @@ def _openpose(path: Path, number: int, person: Any) -> Keypoints:
     if isinstance(solid, list) and len(solid) == 4 * len(names):
         four = _rows(path, number, solid, 4)
         space = torch.where(four[:, 3:] > 0, four[:, :3], torch.nan)
-    return Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), space)
+    return Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), space, size=canvas)
 
 
 def _coco(path: Path, items: list[Any], images: dict[int, tuple[str, tuple[int, int]]]) -> list[Keypoints]:

@@ -36,10 +36,8 @@ def require_faces(mesh: trimesh.Trimesh, name: str) -> None:
         raise InputError(f"{name}: vertex {bad} is not finite; coordinates must be numbers")
 
 
-def vertex_normals(
-    vertices: Float[Tensor, "*batch V 3"], faces: Int[Tensor, "F 3"]
-) -> Float[Tensor, "*batch V 3"]:
-    """Unit normals at the vertices: the mean of the adjacent faces' normals weighted by area; zero where there are none."""
+def vertex_normals(vertices: Float[Tensor, "*batch V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "*batch V 3"]:
+    """Unit normals at the vertices: the adjacent faces' normals, averaged by area; zero where there are none."""
     a, b, c = (vertices[..., faces[:, k], :] for k in range(3))
     doubled = torch.linalg.cross(b - a, c - a)  # length: twice the area, so that the sum is weighted by it
     total = torch.zeros_like(vertices)
@@ -51,7 +49,8 @@ def vertex_normals(
 def welded(vertices: Float[np.ndarray, "V 3"]) -> Int[np.ndarray, " V"]:
     """For each vertex the number of the distinct position that it has, [V].
 
-    Files repeat a vertex where its texture coordinate jumps; normals must be averaged over positions, or the seam shows.
+    Files repeat a vertex where its texture coordinate jumps; normals must be averaged over positions, or
+    the seam shows.
     """
     return np.unique(vertices, axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -79,7 +78,7 @@ def corner_normals(mesh: trimesh.Trimesh, crease: float) -> Float[np.ndarray, "F
     _, shared = np.unique(patch[:, None] * (place.max() + 1) + place, return_inverse=True)
     shared = shared.reshape(-1)
     total = np.stack([np.bincount(shared, np.repeat(doubled[:, k], 3)) for k in range(3)], -1)
-    total /= np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-300)
+    total = total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-300)
     return total[shared].reshape(-1, 3, 3)
 
 
@@ -89,8 +88,8 @@ def closest_point(
     """The nearest point of the surface to each of `points`: where it is, how far (unsigned), and on which face.
 
     Exact. A triangle whose centroid is c and whose farthest corner is r away from c is at least |p - c| - r away from
-    p, so those within the best distance found so far plus r are all that need a look. Triangles are searched in groups of
-    similar r, so that a few large ones do not make every one a candidate.
+    p, so those within the best distance found so far plus r are all that need a look. Triangles are searched in groups
+    of similar r, so that a few large ones do not make every one a candidate.
 
     Raises:
         InputError: the mesh has no faces.
@@ -121,8 +120,8 @@ def closest_point(
         reach = far + radii[group].max()
         counts = tree.query_ball_point(points, reach, return_length=True)
         # At most _AT_ONCE pairs or so at a time: a point far away may have the whole mesh within reach.
-        blocks = np.flatnonzero(np.diff(np.cumsum(counts) // _AT_ONCE, prepend=0)) if len(points) else []
-        for block in np.split(np.arange(len(points)), blocks):
+        cuts = np.flatnonzero(np.diff(np.cumsum(counts) // _AT_ONCE, prepend=0))
+        for block in np.split(np.arange(len(points)), cuts):
             found = tree.query_ball_point(points[block], reach[block])
             rows = np.repeat(block, [len(item) for item in found])
             if len(rows):

@@ -20,16 +20,12 @@ from mpcli.kit import meshes
 SSIM_WINDOW = 11  # pixels: a Gaussian of sigma 1.5 cut at 3.5 sigma
 
 
-def psnr(
-    image: Float[Tensor, "*batch C H W"], reference: Float[Tensor, "*batch C H W"]
-) -> Float[Tensor, "*batch"]:
+def psnr(image: Float[Tensor, "*batch C H W"], reference: Float[Tensor, "*batch C H W"]) -> Float[Tensor, "*batch"]:
     """Peak signal-to-noise ratio -10 log10(mean squared error) in dB, for a peak of 1; infinite for equal images."""
     return -10 * torch.log10((image - reference).square().mean(dim=(-3, -2, -1)))
 
 
-def ssim(
-    image: Float[Tensor, "*batch C H W"], reference: Float[Tensor, "*batch C H W"]
-) -> Float[Tensor, "*batch"]:
+def ssim(image: Float[Tensor, "*batch C H W"], reference: Float[Tensor, "*batch C H W"]) -> Float[Tensor, "*batch"]:
     """Structural similarity in [-1, 1], 1 for equal images.
 
     Computed by scikit-image with the choices of the original paper: a Gaussian window of sigma 1.5 (11x11), population
@@ -72,7 +68,7 @@ def bits_per_dim(nll: Float[Tensor, "*batch"], dimensions: int, levels: int = 1)
 
 
 def iou(a: Bool[Tensor, "*shape"], b: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Intersection over union |a and b| / |a or b| of two occupancies (voxels, masks, points); 1 where both are empty."""
+    """Intersection over union |a and b| / |a or b| of occupancies (voxels, masks, points); 1 where both are empty."""
     union = (a | b).sum()
     return torch.where(union > 0, (a & b).sum() / union.clamp(min=1), torch.ones((), device=a.device))
 
@@ -120,9 +116,7 @@ def pve(predicted: Float[Tensor, "*batch V 3"], true: Float[Tensor, "*batch V 3"
     return 1000 * (predicted - true).norm(dim=-1).mean(dim=-1)
 
 
-def procrustes(
-    source: Float[Tensor, "*batch N 3"], target: Float[Tensor, "*batch N 3"]
-) -> Float[Tensor, "*batch N 3"]:
+def procrustes(source: Float[Tensor, "*batch N 3"], target: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N 3"]:
     """`source` moved onto `target` by the scale, rotation and translation with the least sum of squared distances.
 
     With U S V^T the singular value decomposition of the cross-covariance of target and source, R = U D V^T and

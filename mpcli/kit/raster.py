@@ -66,13 +66,16 @@ def rasterize(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], cameras
 
 
 def _visible(vertices: Tensor, faces: Tensor, camera: Cameras) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The pixels of one camera (row by row, counted from 0) that see a face, and its number, depth and weights there."""
+    """The pixels of one camera, counted row by row, that see a face, and its number, depth and weights there."""
     width, height, device = camera.width, camera.height, vertices.device
     camera = camera.to(torch.float64).to(device)
     (fx, fy), (cx, cy) = camera.focal[0], camera.centre[0]
     # Written out, as a matrix product may round equal rows differently, and repeated vertices must stay equal.
     seen = vertices.double() - camera.pose[0, :3, 3]
-    x, y, z = (sum(seen[:, i] * camera.pose[0, i, j] for i in range(3)) for j in range(3))
+    x, y, z = (
+        seen[:, 0] * camera.pose[0, 0, j] + seen[:, 1] * camera.pose[0, 1, j] + seen[:, 2] * camera.pose[0, 2, j]
+        for j in range(3)
+    )
     p = torch.stack([fx * x - cx * z, -cy * z - fy * y, -z], -1)[faces]  # [F, corner, 3]
 
     edges = torch.stack([_cross(p[:, (k + 1) % 3], p[:, (k + 2) % 3]) for k in range(3)], 1)  # [F, edge, 3]

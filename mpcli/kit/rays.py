@@ -62,7 +62,7 @@ def pixel_batches(
 ) -> Callable[[int], tuple[Float[Tensor, "size 3"], Float[Tensor, "size 3"], Float[Tensor, "size 3"]]]:
     """Origins, unit directions and colours (over `background`) of `size` pixels drawn from all views of a part.
 
-    A pure function of the step: every pixel is drawn independently and evenly, from a generator that (seed, step) seeds.
+    A pure function of the step: every pixel is drawn evenly and by itself, from a generator that (seed, step) seeds.
     """
     views = scene.split[part]
     _, _, height, width = scene.images.shape

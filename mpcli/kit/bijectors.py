@@ -1,0 +1,211 @@
+"""Invertible maps with known log-determinants, and how they are put together.
+
+A bijector is a module with two directions, and each returns its result with log |det| of its own Jacobian, taken at
+its own input, one number an example:
+
+    x, log |det dx/dz| = f(z, c)             z, log |det dz/dx| = f.inverse(x, c)
+
+`c` is a condition that a bijector may use or ignore. The determinant is never formed as a matrix's: it is a sum over
+a diagonal.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Condition = Any  # whatever the flow's conditioners read: None, a tensor [B, ...], or several
+
+
+class Chain(nn.ModuleList):
+    """Composition x = f_K(...f_1(z)): the log-determinants add, each taken where its map is applied."""
+
+    def forward(
+        self, z: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *image"], Float[Tensor, " batch"]]:
+        total = z.new_zeros(len(z))
+        for f in self:
+            z, logdet = f(z, c)
+            total = total + logdet
+        return z, total
+
+    def inverse(
+        self, x: Float[Tensor, "batch *image"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        total = x.new_zeros(len(x))
+        for f in reversed(self):
+            x, logdet = f.inverse(x, c)  # type: ignore[operator]
+            total = total + logdet
+        return x, total
+
+
+class Scale(nn.Module):
+    """x_i = b_i + exp(a_i) z_i with learned a and b: what sets the unit of every number.
+
+    `shape` is that of one example, a size of 1 sharing its a and b along that axis.
+    """
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(shape))
+        self.log_scale = nn.Parameter(torch.zeros(shape))
+
+    @torch.no_grad()
+    def fit(self, x: Float[Tensor, "batch *event"]) -> None:
+        """Set a and b so that these x come from z of mean 0 and variance 1."""
+        shared = [0] + [i + 1 for i, size in enumerate(self.shift.shape) if size == 1 and x.shape[i + 1] > 1]
+        variance, mean = torch.var_mean(x, shared, correction=0, keepdim=True)
+        self.shift.copy_(mean[0])
+        # A number that never varies has no unit; the floor keeps it finite.
+        self.log_scale.copy_(0.5 * variance[0].clamp(min=1e-6).log())
+
+    def _logdet(self, z: Tensor) -> Tensor:
+        return self.log_scale.expand(z.shape[1:]).sum().expand(len(z))
+
+    def forward(
+        self, z: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return z * self.log_scale.exp() + self.shift, self._logdet(z)
+
+    def inverse(
+        self, x: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return (x - self.shift) * torch.exp(-self.log_scale), -self._logdet(x)
+
+
+class Logit(nn.Module):
+    """x = (s(z) - margin) / (1 - 2 margin), s the sigmoid: from all numbers to those a little beyond [0, 1].
+
+    Its inverse is the logit transform of pixels in Dinh et al., Density estimation using Real NVP, 2017.
+    arXiv:1605.08803
+    """
+
+    def __init__(self, margin: float = 0.05):
+        super().__init__()
+        self.margin = margin
+
+    def _logdet(self, z: Tensor) -> Tensor:
+        slopes = F.logsigmoid(z) + F.logsigmoid(-z) - math.log(1 - 2 * self.margin)
+        return slopes.flatten(1).sum(1)
+
+    def forward(
+        self, z: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return (z.sigmoid() - self.margin) / (1 - 2 * self.margin), self._logdet(z)
+
+    def inverse(
+        self, x: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        z = torch.logit(self.margin + (1 - 2 * self.margin) * x)
+        return z, -self._logdet(z)
+
+
+class Shuffle(nn.Module):
+    """A fixed permutation of the entries of a vector, drawn when it is made: |det| = 1."""
+
+    order: Tensor
+    back: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        order = torch.randperm(dim)
+        self.register_buffer("order", order)
+        self.register_buffer("back", order.argsort())
+
+    def forward(
+        self, z: Float[Tensor, "batch dim"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        return z[:, self.order], z.new_zeros(len(z))
+
+    def inverse(
+        self, x: Float[Tensor, "batch dim"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        return x[:, self.back], x.new_zeros(len(x))
+
+
+class Reshape(nn.Module):
+    """Vectors as images and back: |det| = 1."""
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.shape = shape
+
+    def forward(
+        self, z: Float[Tensor, "batch dim"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return z.reshape(len(z), *self.shape), z.new_zeros(len(z))
+
+    def inverse(
+        self, x: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        return x.flatten(1), x.new_zeros(len(x))
+
+
+class Unsqueeze(nn.Module):
+    """[4C, H/2, W/2] -> [C, H, W]: every four channels become 2x2 pixels; its inverse is the squeeze. |det| = 1."""
+
+    def forward(
+        self, z: Float[Tensor, "batch deep low narrow"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        return F.pixel_shuffle(z, 2), z.new_zeros(len(z))
+
+    def inverse(
+        self, x: Float[Tensor, "batch channels height width"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch deep low narrow"], Float[Tensor, " batch"]]:
+        return F.pixel_unshuffle(x, 2), x.new_zeros(len(x))
+
+
+class FactorOut(nn.Module):
+    """One scale of a multi-scale flow: half of the channels are latent now, the others go through `deeper` first.
+
+        z = (z_deeper, z_here):    x = (deeper(z_deeper), z_here)          z flat, [B, D]
+
+    Dinh et al., Density estimation using Real NVP, 2017, section 3.6. arXiv:1605.08803
+    """
+
+    def __init__(self, deeper: Chain, shape: tuple[int, int, int]):
+        super().__init__()
+        self.deeper = deeper
+        self.kept = shape[0] // 2
+        self.here = (shape[0] - self.kept, *shape[1:])
+
+    def forward(
+        self, z: Float[Tensor, "batch dim"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch channels height width"], Float[Tensor, " batch"]]:
+        z_deeper, z_here = z.split((z.shape[1] - math.prod(self.here), math.prod(self.here)), 1)
+        h, logdet = self.deeper(z_deeper, c)
+        return torch.cat((h, z_here.reshape(len(z), *self.here)), 1), logdet
+
+    def inverse(
+        self, x: Float[Tensor, "batch channels height width"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        h, z_here = x.split((self.kept, self.here[0]), 1)
+        z_deeper, logdet = self.deeper.inverse(h, c)
+        return torch.cat((z_deeper, z_here.flatten(1)), 1), logdet
+
+
+def bounded(a: Float[Tensor, "*shape"], limit: float) -> Float[Tensor, "*shape"]:
+    """a squeezed smoothly into (-limit, limit), with slope 1 at 0: exp(a) stays within reach of floats."""
+    return limit * torch.tanh(a / limit)
+
+
+def dequantised(
+    x: Float[Tensor, "*shape"], levels: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "*shape"]:
+    """Pixels k/(levels - 1) as (k + u)/levels, u uniform in [0, 1): a density of these bounds the pixels' probability.
+
+        log P(k) >= E_u[log p((k + u)/levels)] - D log(levels)        one unit cell has volume levels^-D
+
+    Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016. arXiv:1511.01844
+    """
+    k = (x * (levels - 1)).round()
+    u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return (k + u) / levels
+
+
+def quantised(x: Float[Tensor, "*shape"], levels: int) -> Float[Tensor, "*shape"]:
+    """The pixels k/(levels - 1) of which x = (k + u)/levels is a noisy form; beyond [0, 1] the nearest one."""
+    return (x * levels).floor().clamp(0, levels - 1) / (levels - 1)

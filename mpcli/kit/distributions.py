@@ -1,0 +1,173 @@
+"""Base distributions of a flow, each of about unit variance, and what one does with any density: draw it, integrate it.
+
+    normal      prod_i N(z_i; 0, 1)
+    uniform     prod_i [s((z_i + a)/t) - s((z_i - a)/t)] / 2a      s the sigmoid: a box whose edges have width t
+    logistic    prod_i s'(z_i/b) / b
+    student_t   prod_i t_5(z_i/c) / c                              tails like |z|^-6
+    mixture     sum_k w_k N(z; m_k, diag d_k^2)                    weights, means and deviations learned
+
+A box with hard edges has no gradient outside of itself, so nothing could be fitted with it; this one is the box plus
+logistic noise of scale t, and still integrates to 1. The base of a flow need not be normal: Papamakarios et al.,
+Normalizing Flows for Probabilistic Modeling and Inference, 2021. arXiv:1912.02762
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+BaseName = Literal["normal", "uniform", "logistic", "student_t", "mixture"]
+
+
+class Normal(nn.Module):
+    """Independent standard normals."""
+
+    anchor: Tensor  # says of which type and on which device to draw
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Log density in nats."""
+        return -0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * self.dim
+
+    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
+        """n draws, their deviations from the mean multiplied by `temperature`."""
+        return temperature * torch.randn(n, self.dim, dtype=self.anchor.dtype, device=self.anchor.device)
+
+
+class Uniform(Normal):
+    """Independent uniforms on [-a, a] plus logistic noise of scale t."""
+
+    edge = 0.05
+    reach = math.sqrt(3 * (1 - (edge * math.pi) ** 2 / 3))  # a^2/3 + (pi t)^2/3 = 1
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        # s(u) - s(v) = s(u) s(-v) (1 - exp(v - u)), which keeps its precision far outside the box
+        inside = F.logsigmoid((z + self.reach) / self.edge) + F.logsigmoid((self.reach - z) / self.edge)
+        constant = math.log1p(-math.exp(-2 * self.reach / self.edge)) - math.log(2 * self.reach)
+        return inside.sum(1) + constant * self.dim
+
+    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
+        box = self.reach * (2 * torch.rand(n, self.dim, dtype=self.anchor.dtype, device=self.anchor.device) - 1)
+        return temperature * (box + self.edge * _logistic(box))
+
+
+class Logistic(Normal):
+    """Independent logistics."""
+
+    scale = math.sqrt(3) / math.pi
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        u = z / self.scale
+        return (F.logsigmoid(u) + F.logsigmoid(-u)).sum(1) - math.log(self.scale) * self.dim
+
+    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
+        return temperature * self.scale * _logistic(super().sample(n))
+
+
+class StudentT(Normal):
+    """Independent Student t variables."""
+
+    freedom = 5.0
+    scale = math.sqrt((freedom - 2) / freedom)
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        nu = self.freedom
+        constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi) - math.log(self.scale)
+        return constant * self.dim - (nu + 1) / 2 * torch.log1p((z / self.scale).square() / nu).sum(1)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
+        chi2 = 2 * torch._standard_gamma(torch.full_like(self.anchor, self.freedom / 2).expand(n, self.dim))
+        return temperature * self.scale * super().sample(n) * (self.freedom / chi2).sqrt()
+
+
+class Mixture(Normal):
+    """A learned mixture of normals with diagonal covariances."""
+
+    def __init__(self, dim: int, components: int = 10):
+        super().__init__(dim)
+        self.weights = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(0.7 * torch.randn(components, dim))
+        self.log_deviations = nn.Parameter(torch.full((components, dim), math.log(0.7)))
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        u = (z[:, None] - self.means) * torch.exp(-self.log_deviations)  # [B, K, D]
+        each = -0.5 * u.square().sum(2) - self.log_deviations.sum(1) - 0.5 * math.log(2 * math.pi) * self.dim
+        return torch.logsumexp(each + self.weights.log_softmax(0), 1)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
+        k = torch.multinomial(self.weights.softmax(0), n, replacement=True)
+        return self.means[k] + self.log_deviations[k].exp() * super().sample(n, temperature)
+
+
+def _logistic(like: Tensor) -> Tensor:
+    u = torch.rand_like(like).clamp(1e-7, 1 - 1e-7)
+    return u.log() - (-u).log1p()
+
+
+def base(name: BaseName, dim: int) -> Normal:
+    """The base distribution of that name over vectors of `dim` numbers."""
+    kinds: dict[str, Callable[[int], Normal]] = {
+        "normal": Normal,
+        "uniform": Uniform,
+        "logistic": Logistic,
+        "student_t": StudentT,
+        "mixture": Mixture,
+    }
+    return kinds[name](dim)
+
+
+Density = Callable[[Tensor], Tensor]  # [N, 2] -> log density [N]
+
+
+def on_grid(
+    log_density: Density, low: tuple[float, float], high: tuple[float, float], size: int, like: Tensor | None = None
+) -> Float[Tensor, "size size"]:
+    """A log density at the centres of size x size cells of the box from `low` to `high`; row i has the i-th y.
+
+    `like` says of which type and on which device the points are (float32 on the CPU).
+    """
+    like = torch.zeros(()) if like is None else like
+    step = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
+    x, y = (a + (b - a) * step for a, b in zip(low, high, strict=True))
+    points = torch.stack((x.expand(size, size), y[:, None].expand(size, size)), -1).reshape(-1, 2)
+    return torch.cat([log_density(part) for part in points.split(2**16)]).reshape(size, size)
+
+
+def log_integral(
+    log_density: Density, low: tuple[float, float], high: tuple[float, float], size: int, like: Tensor | None = None
+) -> Float[Tensor, ""]:
+    """Log of the integral of exp(log_density) over a box, by the midpoint rule.
+
+    For a smooth density that vanishes at the box's sides the rule's error falls faster than any power of 1/size.
+    """
+    cell = math.prod((b - a) / size for a, b in zip(low, high, strict=True))
+    return on_grid(log_density, low, high, size, like).flatten().logsumexp(0) + math.log(cell)
+
+
+def picture(
+    log_density: Float[Tensor, "height width"],
+    points: Float[Tensor, "n 2"],
+    low: tuple[float, float],
+    high: tuple[float, float],
+) -> Float[Tensor, "2 3 height width"]:
+    """Two panels of one box, y upwards: a density as it is on a grid (see `on_grid`), and points drawn from it."""
+    import matplotlib
+
+    height, width = log_density.shape
+    density = (log_density - log_density.max()).exp().cpu()
+    table = torch.tensor(matplotlib.colormaps["magma"].colors, dtype=density.dtype)  # type: ignore[attr-defined]
+    # The square root shows the thin parts too, as eyes and print do not tell the darkest tenth apart.
+    left = table[(density.sqrt() * 255).round().long().clamp(0, 255)]
+    place = (points.cpu() - torch.tensor(low)) / (torch.tensor(high) - torch.tensor(low))
+    place = place[((place >= 0) & (place < 1)).all(1)]
+    right = torch.ones(height, width, 3, dtype=density.dtype)
+    right[(place[:, 1] * height).long(), (place[:, 0] * width).long()] = table[80]
+    return torch.stack((left, right)).flip(1).movedim(-1, 1)
