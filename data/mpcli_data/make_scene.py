@@ -1,4 +1,4 @@
-"""Makes the embedded scene: pictures of the cow `spot`, painted by the formulas below, in the layout of Blender's exports.
+"""Makes the embedded scene: pictures of the cow `spot`, painted by the formulas below, as Blender exports them.
 
     python -m mpcli_data.make_scene [FOLDER]
 
@@ -24,7 +24,6 @@ HERE = Path(__file__).parent
 SIZE = 64  # pixels
 FIELD_OF_VIEW = 0.6911112  # radians: what the scenes of the NeRF paper have
 DISTANCE = 3.0  # of the camera from the middle of the cow, whose farthest point is at 1
-LIGHT = {"light": (-0.3, -0.5, 0.9), "specular": 0.25}
 VIEWS = {"train": 40, "val": 5, "test": 5}
 
 
@@ -74,16 +73,17 @@ def eyes(count: int, turn: float) -> torch.Tensor:
     return DISTANCE * torch.stack([flat * angle.cos(), flat * angle.sin(), height], -1)
 
 
+def seen(mesh: trimesh.Trimesh, poses: torch.Tensor) -> torch.Tensor:
+    """Pictures [N, 4, SIZE, SIZE] of the cow from camera poses [N, 4, 4]."""
+    cameras = pinhole(poses, FIELD_OF_VIEW, SIZE, SIZE)
+    return render_mesh(mesh, cameras, light=(-0.3, -0.5, 0.9), specular=0.25, supersample=4)
+
+
 def main(folder: Path = HERE / "cow") -> None:
     mesh = cow()
     for number, (part, count) in enumerate(VIEWS.items()):
         poses = look_at(eyes(count, turn=2.0 * number))
-        pictures = render_mesh(
-            mesh,
-            pinhole(poses, FIELD_OF_VIEW, SIZE, SIZE),
-            supersample=4,
-            **LIGHT,
-        )
+        pictures = seen(mesh, poses)
         (folder / part).mkdir(parents=True, exist_ok=True)
         frames = []
         for i, (pose, picture) in enumerate(zip(poses, pictures, strict=True)):

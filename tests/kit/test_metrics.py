@@ -89,7 +89,7 @@ def test_chamfer_is_the_brute_force_definition():
 def test_chamfer_refuses_what_is_no_point_set():
     with pytest.raises(InputError, match="empty"):
         metrics.chamfer(np.zeros((0, 3)), np.zeros((3, 3)))
-    with pytest.raises(InputError, match="second.*NaN"):
+    with pytest.raises(InputError, match=r"second.*NaN"):
         metrics.chamfer(np.zeros((3, 3)), torch.full((2, 3), torch.nan))
 
 

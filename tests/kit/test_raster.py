@@ -1,4 +1,4 @@
-"""The rasteriser against rays meeting planes, spheres and boxes in closed form, and its pictures against known colours."""
+"""The rasteriser against rays that meet planes, spheres and boxes in closed form; pictures against known colours."""
 
 import math
 
@@ -24,7 +24,8 @@ def skewed_cameras(n: int, distance: float, width: int = 47, height: int = 33) -
     eye = torch.nn.functional.normalize(torch.randn(n, 3, generator=g, dtype=torch.float64), dim=-1) * distance
     focal = torch.tensor([50.0, 40.0]).double() + 20 * torch.rand(n, 2, generator=g, dtype=torch.float64)
     centre = torch.tensor([width / 2 + 3, height / 2 - 2]).double().expand(n, 2)
-    return Cameras(look_at(eye, 0.2 * torch.randn(n, 3, generator=g, dtype=torch.float64)), focal, centre, width, height)
+    target = 0.2 * torch.randn(n, 3, generator=g, dtype=torch.float64)
+    return Cameras(look_at(eye, target), focal, centre, width, height)
 
 
 def seen_points(vertices, faces, fragments) -> torch.Tensor:
@@ -79,7 +80,7 @@ def test_silhouette_and_depth_of_a_sphere():
     origins, directions, gain = rays(cameras)
     along = -(origins * directions).sum(-1)
     miss = (origins + along[..., None] * directions).norm(dim=-1)  # how far the ray passes from the centre
-    inner = np.linalg.norm(np.array(ball.triangles).mean(axis=1), axis=1).min()  # all of the mesh is between two spheres
+    inner = np.linalg.norm(np.array(ball.triangles).mean(axis=1), axis=1).min()  # the mesh is between two spheres
     hit = fragments.face >= 0
     assert hit[miss < inner].all() and not hit[miss > 1].any()
     assert 0.05 < hit.float().mean() < 0.9
@@ -90,7 +91,7 @@ def test_silhouette_and_depth_of_a_sphere():
 
 
 def grid(n: int, jitter: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Triangles that tile the square from (0, 0) to (n, n) of the picture of `flat_camera`, with moved inner corners."""
+    """Triangles that tile the square (0, 0)..(n, n) of the picture of `flat_camera`, with moved inner corners."""
     y, x = torch.meshgrid(torch.arange(n + 1.0).double(), torch.arange(n + 1.0).double(), indexing="ij")
     g = torch.Generator().manual_seed(0)
     inner = ((x > 0) & (x < n) & (y > 0) & (y < n)).double()
@@ -293,7 +294,8 @@ def test_the_lamp_lights_the_side_that_it_is_on():
 
 
 def test_both_sides_of_an_open_surface_are_lit():
-    front, back = facing_camera(8, 8, 8.0), pinhole(look_at(torch.tensor([[0.0, 0, -2]]), up=(0.0, 1.0, 0.0)), 0.9, 8, 8)
+    front = facing_camera(8, 8, 8.0)
+    back = pinhole(look_at(torch.tensor([[0.0, 0, -2]]), up=(0.0, 1.0, 0.0)), 0.9, 8, 8)
     assert render_mesh(square(), back)[0, :3, 4, 4].min() > 0.5
     torch.testing.assert_close(
         render_mesh(square(), back)[0, :, 4, 4], render_mesh(square(), front)[0, :, 4, 4], rtol=0, atol=0.02
@@ -301,7 +303,8 @@ def test_both_sides_of_an_open_surface_are_lit():
 
 
 def test_turning_the_mesh_is_turning_the_camera_the_other_way():
-    body = trimesh.creation.torus(1, 0.4).apply_transform(trimesh.transformations.random_rotation_matrix(np.array([0.1, 0.5, 0.9])))
+    tilt = trimesh.transformations.random_rotation_matrix(np.array([0.1, 0.5, 0.9]))
+    body = trimesh.creation.torus(1, 0.4).apply_transform(tilt)
     angle = 2 * math.pi / 3
     cameras = orbit(3, 4.0, 0.3, width=64, height=64)
     turned = body.copy().apply_transform(trimesh.transformations.rotation_matrix(-angle, [0, 0, 1]))
@@ -323,10 +326,12 @@ def test_sharp_edges_stay_sharp_and_round_shapes_smooth():
 
 def test_a_textured_model_from_a_file(shared_data):
     spot = trimesh.load(shared_data / "meshes" / "spot" / "spot.obj", process=False)
-    picture = render_mesh(spot, orbit(1, 3.2, 0.2, (0.0, 0.1, 0.1), (0.0, 1.0, 0.0), width=128, height=128, azimuth=math.pi))[0]
+    camera = orbit(1, 3.2, 0.2, (0.0, 0.1, 0.1), (0.0, 1.0, 0.0), width=128, height=128, azimuth=math.pi)
+    picture = render_mesh(spot, camera)[0]
     solid = picture[:, picture[3] == 1].T
     assert 0.1 < len(solid) / 128**2 < 0.4
-    white, black = (solid[:, :3].min(-1).values > 0.7).float().mean(), (solid[:, :3].max(-1).values < 0.3).float().mean()
+    white = (solid[:, :3].min(-1).values > 0.7).float().mean()
+    black = (solid[:, :3].max(-1).values < 0.3).float().mean()
     muzzle = (solid[:, 0] > solid[:, 2] + 0.2).float().mean()
     assert white > 0.3 and black > 0.03 and muzzle > 0.03  # a white cow with black spots and a pink muzzle
 

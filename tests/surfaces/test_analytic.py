@@ -101,13 +101,13 @@ def test_bad_requests(mpcli, arguments, reason):
 def test_distances_are_distances():
     """Against the nearest of many points of the surface itself."""
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double()
-    u, v = torch.meshgrid(*[torch.linspace(0, 2 * math.pi, 1500).double()] * 2, indexing="ij")
+    u, v = torch.meshgrid(*[torch.linspace(0, 2 * math.pi, 500).double()] * 2, indexing="ij")
     ring = 0.8 + 0.3 * v.cos()
     surface = torch.stack([ring * u.cos(), ring * u.sin(), 0.3 * v.sin()], -1).reshape(-1, 3)
     nearest = torch.stack([(surface - point).norm(dim=-1).min() for point in x])
-    torch.testing.assert_close(torus.Torus(0.8, 0.3).distance(x).abs(), nearest, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torus.Torus(0.8, 0.3).distance(x).abs(), nearest, atol=1e-3, rtol=0)
     ball = torch.stack([u.sin() * v.cos(), u.sin() * v.sin(), u.cos()], -1).reshape(-1, 3)
     nearest = torch.stack([(ball - point).norm(dim=-1).min() for point in x])
-    torch.testing.assert_close(sphere.Sphere(1.0).distance(x).abs(), nearest, atol=1e-4, rtol=0)
+    torch.testing.assert_close(sphere.Sphere(1.0).distance(x).abs(), nearest, atol=1e-3, rtol=0)
     n = torch.tensor([0.0, 3.0, 4.0]).double()
     assert plane.distance(torch.tensor([7.0, 3.0, 4.0]).double(), torch.zeros(3).double(), n).item() == pytest.approx(5)

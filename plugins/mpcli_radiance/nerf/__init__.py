@@ -1,0 +1,345 @@
+"""Neural radiance field: a scene as a network from place and direction to density and colour, fitted to pictures.
+
+Light that reaches the camera along the ray r(t) = o + t d, with density sigma and colour c:
+
+    C = int T(t) sigma(r(t)) c(r(t), d) dt,    T(t) = exp(-int_near^t sigma(r(s)) ds)
+
+    C ~ sum_i w_i c_i + (1 - sum_i w_i) background,    w_i = T_i (1 - exp(-sigma_i delta_i)),    delta_i = t_{i+1} - t_i
+    T_i = exp(-sum_{j<i} sigma_j delta_j), T_1 = 1          so that sum_i w_i = 1 - exp(-sum_i sigma_i delta_i)
+
+Two networks share a ray. The coarse one sees one place in each of N equal parts of it; its weights, made a piecewise
+constant density over t, say where the fine one looks as well. The loss is |C_coarse - C|^2 + |C_fine - C|^2.
+
+    gamma(p) = (sin 2^0 pi p, cos 2^0 pi p, ..., sin 2^{L-1} pi p, cos 2^{L-1} pi p)       p in [-1, 1], L = 10; 4 for d
+
+gives the network high frequencies, or sines of random frequencies do. Density is read off before the direction enters.
+
+Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi and Ng, NeRF: Representing Scenes as Neural Radiance Fields for
+View Synthesis, 2020. arXiv:2003.08934
+Tancik et al., Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains, 2020.
+arXiv:2006.10739
+"""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import trimesh
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, softplus
+
+from mpcli.checks import Case
+from mpcli.kit import datasets, grids, metrics, rays
+from mpcli.kit.cameras import Cameras
+from mpcli.kit.datasets import Scene
+from mpcli.run import Run, Trained
+from mpcli_radiance.nerf.views import around, extent, share_of_views
+
+BACKGROUND = {"white": 1.0, "black": 0.0}
+
+
+@dataclass(frozen=True)
+class Config:
+    width: Annotated[int, "units of a layer; 256 in the paper", Ge(4)] = 64
+    depth: Annotated[int, "layers before the density; 8 in the paper", Ge(2)] = 4
+    encoding: Annotated[Literal["positional", "fourier"], "octaves, or random frequencies"] = "positional"
+    octaves: Annotated[int, "L of gamma for places", Ge(1)] = 10
+    octaves_direction: Annotated[int, "L of gamma for directions", Ge(1)] = 4
+    bandwidth: Annotated[float, "standard deviation of the random frequencies", Gt(0)] = 4.0
+    coarse: Annotated[int, "samples a ray of the coarse network; 64 in the paper", Ge(2)] = 24
+    fine: Annotated[int, "samples a ray that the fine network adds; 128 in the paper", Ge(1)] = 24
+    background: Annotated[Literal["white", "black"], "behind the scene"] = "white"
+    steps: Annotated[int, "training steps", Ge(1)] = 1800
+    batch: Annotated[int, "rays a step", Ge(1)] = 256
+    lr: Annotated[float, "learning rate at the start; it falls tenfold", Gt(0)] = 8e-3
+
+
+class Octaves(nn.Module):
+    """gamma: each coordinate by itself, [..., 3] -> [..., 3 * 2 L]."""
+
+    frequencies: Tensor
+
+    def __init__(self, octaves: int):
+        super().__init__()
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
+        self.size = 3 * 2 * octaves
+
+    def forward(self, p: Tensor) -> Tensor:
+        angles = (p[..., None] * self.frequencies).flatten(-2)
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class RandomFourier(nn.Module):
+    """Sines and cosines of 2 pi B p with rows of B drawn once from N(0, s^2), as many as gamma has."""
+
+    frequencies: Tensor
+
+    def __init__(self, octaves: int, bandwidth: float):
+        super().__init__()
+        self.register_buffer("frequencies", 2 * math.pi * bandwidth * torch.randn(3 * octaves, 3))
+        self.size = 3 * 2 * octaves
+
+    def forward(self, p: Tensor) -> Tensor:
+        angles = p @ self.frequencies.T
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class Field(nn.Module):
+    """sigma(x) and c(x, d). The encoded place enters again after the middle layer; the direction only at the end."""
+
+    def __init__(self, cfg: Config):
+        super().__init__()
+        octaves = cfg.encoding == "positional"
+        self.place = Octaves(cfg.octaves) if octaves else RandomFourier(cfg.octaves, cfg.bandwidth)
+        self.direction = Octaves(cfg.octaves_direction)
+        self.layers = nn.ModuleList(nn.Linear(cfg.width if i else self.place.size, cfg.width) for i in range(cfg.depth))
+        self.skip = max(1, 5 * cfg.depth // 8)  # the sixth layer of the paper's eight
+        self.again = nn.Linear(self.place.size, cfg.width, bias=False)
+        self.to_density = nn.Linear(cfg.width, 1)
+        self.to_feature = nn.Linear(cfg.width, cfg.width)
+        self.from_feature = nn.Linear(cfg.width, cfg.width // 2)
+        self.from_direction = nn.Linear(self.direction.size, cfg.width // 2, bias=False)
+        self.to_colour = nn.Linear(cfg.width // 2, 3)
+
+    # A layer fed with the vector (h, e) computes W_h h + W_e e + b: two layers, added, spare the copying into one.
+
+    def hidden(self, x: Tensor) -> Tensor:  # places in [-1, 1]^3 [..., 3] -> [..., W]
+        h = encoded = self.place(x)
+        for i, layer in enumerate(self.layers):
+            h = layer(h)
+            h = (h + self.again(encoded) if i == self.skip else h).relu()
+        return h
+
+    def density(self, h: Tensor) -> Tensor:  # [..., W] -> sigma [...] > 0, per unit of length
+        # The paper's ReLU can be zero everywhere after a few steps, and then learns no more: one seed in four here. The
+        # factor lets walls become opaque, and empty places clear, in few steps.
+        return softplus(10 * self.to_density(h)[..., 0])
+
+    def colour(self, h: Tensor, d: Tensor) -> Tensor:  # [..., W], unit directions [..., 3] or broadcast -> [..., 3]
+        h = self.from_feature(self.to_feature(h)) + self.from_direction(self.direction(d))
+        return self.to_colour(h.relu()).sigmoid()
+
+    def forward(self, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.hidden(x)
+        return self.density(h), self.colour(h, d)
+
+
+def stratified(near: float, far: float, n: int, u: Tensor) -> Tensor:  # u [R, n] in [0, 1): one place in each part
+    return near + (far - near) * (torch.arange(n, device=u.device) + u) / n
+
+
+def spacing(t: Tensor, far: float) -> Tensor:  # t [R, N] ascending -> delta [R, N]; the last reaches to far
+    return torch.diff(t, append=torch.full_like(t[:, :1], far))
+
+
+def weights(sigma: Tensor, delta: Tensor) -> Tensor:  # [R, N] -> w [R, N]
+    thickness = sigma * delta
+    before = thickness.cumsum(-1) - thickness  # sum over j < i
+    return -torch.exp(-before) * torch.expm1(-thickness)
+
+
+def importance(edges: Tensor, mass: Tensor, u: Tensor) -> Tensor:
+    """Places [R, M] where the distribution with `mass` [R, N] between `edges` [R, N + 1] has reached the shares u."""
+    cdf = (mass / mass.sum(-1, keepdim=True)).cumsum(-1)
+    i = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(max=mass.shape[-1] - 1)
+    after, share = cdf.gather(-1, i), (mass / mass.sum(-1, keepdim=True)).gather(-1, i)
+    low, high = edges.gather(-1, i), edges.gather(-1, i + 1)
+    return low + (high - low) * ((u - (after - share)) / share).clamp(0, 1)
+
+
+class NeRF(nn.Module):
+    """Both fields of a scene that rays see from `near` to `far`, scaled into [-1, 1]^3 by its middle and its reach."""
+
+    middle: Tensor
+
+    def __init__(self, cfg: Config, middle: tuple[float, ...], reach: float, bounds: tuple[float, ...]):
+        super().__init__()
+        self.cfg, self.reach, (self.near, self.far) = cfg, reach, bounds
+        self.register_buffer("middle", torch.tensor(middle), persistent=False)
+        self.background = BACKGROUND[cfg.background]
+        self.coarse, self.fine = Field(cfg), Field(cfg)
+
+    def shares(self, rows: int, n: int) -> Tensor:  # of [0, 1), one a part when multiplied by 1/n; midpoints in eval
+        return torch.rand(rows, n, device=self.middle.device) if self.training else self.middle.new_full((rows, n), 0.5)
+
+    def first_places(self, rows: int) -> Tensor:  # [R, N]
+        n = self.cfg.coarse
+        return stratified(self.near, self.far, n, self.shares(rows, n))
+
+    def all_places(self, t: Tensor, w: Tensor) -> Tensor:  # the coarse network's t and w [R, N] -> [R, N + M], sorted
+        middles = (t[:, 1:] + t[:, :-1]) / 2
+        ends = torch.full_like(t[:, :1], self.near), torch.full_like(t[:, :1], self.far)
+        edges = torch.cat([ends[0], middles, ends[1]], -1)
+        u = stratified(0, 1, self.cfg.fine, self.shares(len(t), self.cfg.fine))
+        more = importance(edges, w.detach() + 1e-5, u)  # a little everywhere, lest the coarse network be blind
+        return torch.cat([t, more], -1).sort(-1).values
+
+    def scaled(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:  # [R, 3], [R, 3], [R, N] -> [R, N, 3]
+        return (origins[:, None] - self.middle + t[..., None] * directions[:, None]) / self.reach
+
+    def light(self, field: Field, origins: Tensor, directions: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        sigma, c = field(self.scaled(origins, directions, t), directions[:, None])
+        w = weights(sigma, spacing(t, self.far))
+        return w, (w[..., None] * c).sum(1) + (1 - w.sum(-1, keepdim=True)) * self.background
+
+    def forward(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rays [R, 3] -> colours of the coarse and of the fine network [R, 3], and the fine network's t and w."""
+        t = self.first_places(len(origins))
+        w, coarse = self.light(self.coarse, origins, directions, t)
+        t = self.all_places(t, w)
+        w, fine = self.light(self.fine, origins, directions, t)
+        return coarse, fine, t, w
+
+    @torch.inference_mode()
+    def render(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` gives, in a fraction of the time: colour [R, 3], expected distance [R] and opacity [R]."""
+        from mpcli_radiance.nerf.march import march
+
+        parts = []
+        for o, d in zip(origins.split(4096), directions.split(4096), strict=True):  # bounds the memory
+            t = self.first_places(len(o))
+            w, _ = march(self, self.coarse, o, d, t, coloured=False)
+            t = self.all_places(t, w)
+            w, colour = march(self, self.fine, o, d, t, coloured=True)
+            opacity = w.sum(-1)
+            colour = colour + (1 - opacity)[:, None] * self.background
+            parts.append((colour, (w * t).sum(-1) / opacity.clamp(min=1e-6), opacity))
+        colour, distance, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+        return colour, distance, opacity
+
+    def view(self, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+        """What one camera sees: colour [3, H, W], distance [H, W] and opacity [H, W]."""
+        origins, directions = camera.rays()
+        colour, distance, opacity = self.render(origins.flatten(0, 2), directions.flatten(0, 2))
+        size = (camera.height, camera.width)
+        return colour.T.unflatten(1, size), distance.unflatten(0, size), opacity.unflatten(0, size)
+
+
+def train(
+    cfg: Config,
+    run: Run,
+    data: Annotated[str, "scene: pictures with cameras"] = "cow",
+    judged: Annotated[int, "test views that the result is measured on", Ge(1)] = 5,
+) -> None:
+    scene = datasets.scene(data).to(run.device)
+    run.say(scene.describe())
+    middle, reach = extent(scene)
+    model = run.place(NeRF(cfg, middle, reach, scene.bounds))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr)
+    decay = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / cfg.steps))
+    background = BACKGROUND[cfg.background]
+    batches = rays.pixel_batches(scene, "train", cfg.batch, run.seed, background)
+    for origins, directions, colours in run.track(batches, cfg.steps, model=model, adam=adam, decay=decay):
+        coarse, fine, _, _ = model(origins, directions)
+        loss = mse_loss(coarse, colours) + mse_loss(fine, colours)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        decay.step()
+        run.log(loss=loss, train_psnr=-10 * mse_loss(fine, colours).detach().log10())
+    run.save(model, cfg, middle=middle, reach=reach, bounds=scene.bounds)
+    _, psnr, ssim = zip(*judge(model.eval(), scene, judged), strict=True)
+    run.result(psnr=sum(psnr) / len(psnr), ssim=sum(ssim) / len(ssim))
+
+
+def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[str, float, float]]:
+    """Name, PSNR in dB and SSIM of the test views, or of the first of them."""
+    for i in scene.split["test"][:most].tolist():
+        picture = model.view(scene.cameras[i])[0].clamp(0, 1)
+        truth = rays.over(scene.images[i], model.background)
+        yield scene.names[i], float(metrics.psnr(picture, truth)), float(metrics.ssim(picture, truth))
+
+
+def evaluate(
+    trained: Trained,
+    run: Run,
+    data: Annotated[str | None, "scene; that of the run where none is named"] = None,
+) -> None:
+    model = trained.load(NeRF, Config)
+    scene = datasets.scene(data or trained.options["data"]).to(run.device)
+    with run.file("views.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["view", "psnr", "ssim"])
+        rows = []
+        for row in judge(model, scene):
+            rows.append(row)
+            table.writerow(row)
+    run.result(psnr=sum(row[1] for row in rows) / len(rows), ssim=sum(row[2] for row in rows) / len(rows))
+
+
+def render(
+    trained: Trained,
+    run: Run,
+    path: Annotated[Literal["test", "orbit"], "the held-out views beside the truth, or once round the scene"] = "test",
+    show: Annotated[Literal["colour", "depth", "both"], "colour, distance (near is bright), or side by side"] = "both",
+    views: Annotated[int, "test views at most", Ge(1)] = 5,
+    frames: Annotated[int, "views of an orbit", Ge(1)] = 30,
+    size: Annotated[int | None, "pixels of the longer side; those of the scene where none is given", Ge(8)] = None,
+    elevation: Annotated[float, "angle of an orbit above the ground, radians", Interval(ge=-1.57, le=1.57)] = 0.4,
+    up: Annotated[Literal["x", "y", "z", "cameras"], "the axis an orbit goes round, or the cameras' mean up"] = "z",
+) -> None:
+    model = trained.load(NeRF, Config)
+    scene = datasets.scene(trained.options["data"]).to(run.device)
+    index = scene.split["test"][:views]
+    cameras = scene.cameras[index] if path == "test" else around(scene, frames, elevation, up)
+    if size is not None:
+        scale = size / max(cameras.width, cameras.height)
+        cameras = cameras.resized(max(1, round(cameras.width * scale)), max(1, round(cameras.height * scale)))
+    rows = []
+    for i in range(len(cameras)):
+        colour, distance, opacity = model.view(cameras[i])
+        near = opacity * (1 - (distance - model.near) / (model.far - model.near)).clamp(0, 1)
+        row = {"colour": [colour], "depth": [near.expand(3, -1, -1)]}.get(show, [colour, near.expand(3, -1, -1)])
+        if path == "test" and size is None:
+            row.insert(0, rays.over(scene.images[index[i]], model.background))
+        rows.append(torch.stack(row))
+    pictures = torch.stack(rows).clamp(0, 1)  # [R, K, 3, H, W]
+    if path == "orbit" or run.suffix in (".gif", ".mp4"):
+        pictures = torch.cat(list(pictures.unbind(1)), -1)  # side by side: [R, 3, H, K W]
+    run.image("orbit.gif" if path == "orbit" else "test.png", pictures, fps=15)
+
+
+def marching_cubes(
+    trained: Trained,
+    run: Run,
+    resolution: Annotated[int, "cells along the longest side of the box", Interval(ge=2, le=1024)] = 128,
+    level: Annotated[float, "density of the surface, per unit of length", Gt(0)] = 20.0,
+    bounds: Annotated[tuple[float, ...], "b for [-b, b]^3, or xmin,ymin,zmin,xmax,ymax,zmax; empty: fitted"] = (),
+) -> None:
+    model = trained.load(NeRF, Config)
+    scene = datasets.scene(trained.options["data"]).to(run.device)
+
+    def hidden(x: Tensor) -> Tensor:
+        return model.fine.hidden((x - model.middle) / model.reach)
+
+    def density(x: Tensor) -> Tensor:  # nothing is known of what most cameras do not see
+        sigma = model.fine.density(hidden(x))
+        some = torch.nonzero(sigma)[:, 0]
+        sigma[some] *= share_of_views(scene, x[some]) > 0.5
+        return sigma
+
+    low, high = (tuple(m + sign * model.reach for m in model.middle.tolist()) for sign in (-1, 1))
+    if not bounds:  # look where there is something, and again there
+        probe = grids.marching_cubes(density, (low, high), 48, level, "dense", device=run.device).vertices
+        margin = 2 * model.reach / 48
+        low, high = tuple((probe.min(0) - margin).tolist()), tuple((probe.max(0) + margin).tolist())
+    box = grids.Grid(bounds=bounds).box((low, high))
+    mesh = grids.marching_cubes(density, box, resolution, level, "dense", device=run.device).mesh()
+    mesh.invert()  # density is greater inside, where distances are less
+    with torch.inference_mode():  # coloured as it looks from straight above each place
+        places = torch.tensor(mesh.vertices, dtype=torch.float32, device=run.device)
+        inward = torch.tensor(-mesh.vertex_normals, dtype=torch.float32, device=run.device)
+        colours = [model.fine.colour(hidden(x), d) for x, d in zip(places.split(8192), inward.split(8192), strict=True)]
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=(torch.cat(colours) * 255).byte().cpu().numpy())
+    run.mesh("mesh.ply", mesh)
+    run.result(vertices=len(mesh.vertices), faces=len(mesh.faces))
+
+
+def gradcheck() -> Iterator[Case]:
+    from mpcli_radiance.nerf import equations
+
+    yield from equations.cases()

@@ -1,0 +1,115 @@
+"""The parts of flows by themselves; what holds for whole flows is in tests/flows."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mpcli.kit.bijectors import (
+    Chain,
+    FactorOut,
+    Logit,
+    Reshape,
+    Scale,
+    Shuffle,
+    Unsqueeze,
+    bounded,
+    dequantised,
+    quantised,
+)
+
+
+def scale(*shape: int) -> Scale:
+    made = Scale(*shape).double()
+    nn.init.normal_(made.shift)
+    nn.init.normal_(made.log_scale)
+    return made
+
+
+PARTS = {
+    "scale": (lambda: scale(6), (6,)),
+    "scale of channels": (lambda: scale(2, 1, 1), (2, 3, 4)),
+    "logit": (lambda: Logit(0.1), (2, 3)),
+    "shuffle": (lambda: Shuffle(7), (7,)),
+    "reshape": (lambda: Reshape(2, 3, 1), (6,)),
+    "unsqueeze": (Unsqueeze, (8, 2, 3)),
+    "factor out": (lambda: FactorOut(Chain([scale(4), Reshape(1, 2, 2)]), (3, 2, 2)), (12,)),
+    "chain": (lambda: Chain([scale(4), Reshape(4, 1, 1), Unsqueeze(), Logit()]), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_inverse_and_log_determinant(name):
+    make, shape = PARTS[name]
+    f = make()
+    z = torch.randn(5, *shape, dtype=torch.float64)
+    x, logdet = f(z)
+    back, backwards = f.inverse(x)
+    torch.testing.assert_close(back, z, rtol=0, atol=1e-10)
+    torch.testing.assert_close(backwards, -logdet, rtol=0, atol=1e-10)
+    for i in range(5):
+        jacobian = torch.autograd.functional.jacobian(lambda z: f(z)[0].flatten(), z[i : i + 1])
+        jacobian = jacobian.reshape(z[0].numel(), -1)
+        torch.testing.assert_close(logdet[i], torch.linalg.slogdet(jacobian)[1], rtol=0, atol=1e-10)
+
+
+def test_scale_fits_the_units_of_data():
+    x = 3 + 7 * torch.randn(4000, 2, 3, 3)
+    for shape in ((2, 3, 3), (2, 1, 1)):
+        f = Scale(*shape)
+        f.fit(x)
+        z, _ = f.inverse(x)
+        axes = [0] if shape == (2, 3, 3) else [0, 2, 3]
+        torch.testing.assert_close(z.mean(axes), torch.zeros(z.mean(axes).shape), rtol=0, atol=1e-4)
+        torch.testing.assert_close(z.var(axes), torch.ones(z.mean(axes).shape), rtol=0, atol=1e-3)
+    f = Scale(2)
+    f.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))  # the second number never varies
+    assert f.log_scale.isfinite().all()
+
+
+def test_unsqueeze_takes_four_channels_to_a_block_of_pixels():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    deep, _ = Unsqueeze().inverse(x)
+    assert deep.shape == (1, 4, 2, 2)
+    assert deep[0, :, 0, 0].tolist() == [0, 1, 4, 5]
+
+
+def test_shuffle_survives_saving():
+    f, g = Shuffle(50), Shuffle(50)
+    g.load_state_dict(f.state_dict())
+    x = torch.randn(3, 50)
+    assert torch.equal(f(x)[0], g(x)[0]) and not torch.equal(f(x)[0], x)
+
+
+def test_bounded_is_the_identity_near_0_and_stays_below_its_limit():
+    a = torch.tensor([-1e9, -1e-4, 0.0, 1e-4, 1e9])
+    torch.testing.assert_close(bounded(a, 2.0), torch.tensor([-2, -1e-4, 0, 1e-4, 2]), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_every_level_fills_its_own_cell_and_comes_back(levels):
+    x = (torch.arange(levels, dtype=torch.float64) / (levels - 1)).repeat(1000, 1)
+    noisy = dequantised(x, levels)
+    assert torch.equal(quantised(noisy, levels), x)
+    inside = noisy * levels - torch.arange(levels)
+    assert inside.min() >= 0 and inside.max() <= 1
+    assert abs(float(inside.mean()) - 0.5) < 0.03
+    assert quantised(torch.tensor([-0.3, 1.3]), levels).tolist() == [0, 1]
+
+
+def test_dequantisation_bounds_the_probability():
+    """E_u[log p] - D log(levels) <= log P where a cell's sum is known: p(x) = 2x, P(k) = (2k + 1)/levels^2."""
+    levels = 17
+    k = torch.arange(levels)
+    x = dequantised((k / (levels - 1)).repeat(20_000, 1), levels)
+    bound = (2 * x).log().mean(0) - math.log(levels)
+    exact = ((2 * k + 1) / levels**2).log()
+    assert (bound <= exact + 0.01).all()
+    assert (exact - bound)[0] > 0.2 and (exact - bound)[1:].max() < 0.05
+
+
+def test_dequantisation_repeats_with_its_generator():
+    x = torch.zeros(3, 1, 2, 2)
+    draws = [dequantised(x, 17, torch.Generator().manual_seed(4)) for _ in range(2)]
+    assert torch.equal(*draws) and not torch.equal(draws[0], dequantised(x, 17))
