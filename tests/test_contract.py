@@ -60,7 +60,7 @@ def opens(path: Path) -> None:
         ".gif": iio.imread,
         ".mp4": lambda p: iio.imread(p, plugin="FFMPEG"),
         ".json": lambda p: json.loads(p.read_text()),
-        ".csv": lambda p: list(csv.reader(p.open())),
+        ".csv": lambda p: list(csv.reader(p.read_text().splitlines())),
         ".npz": lambda p: {name: array.shape for name, array in np.load(p, allow_pickle=False).items()},
         ".safetensors": load_file,
         ".ply": trimesh.load,

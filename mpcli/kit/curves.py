@@ -94,7 +94,8 @@ def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None,
     if best is not None:
         axes.axhline(best, color="black", linestyle="--", linewidth=1, label=f"best possible: {best:.5g}")
     axes.set(xlabel="steps in the environment", ylabel="return of an episode")
-    axes.legend(loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     with run.file("returns.png") as path:
         figure.savefig(path, dpi=120)
 

@@ -431,7 +431,7 @@ def walk(make: Make, policy: Policy, seed: int) -> list[Any]:
 
 
 def record(
-    make: Make, policy: Policy, seed: int, most: int = 250, width: int = 360
+    make: Make, policy: Policy, seed: int, most: int = 300, width: int = 360
 ) -> tuple[Float[Tensor, "T 3 H W"], float]:
     """One episode of a policy as pictures, on a machine without a display too.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpcli.kit.bijectors import Chain, Logit
 from mpcli.kit.datasets import table
 from mpcli.kit.distributions import on_grid
-from mpcli_flows import linear_flow, nice, planar, realnvp
+from mpcli_flows import glow, linear_flow, nice, planar, realnvp
 from mpcli_flows.linear_flow import Flow
 
 BASES = ("normal", "uniform", "logistic", "student_t", "mixture")
@@ -24,7 +24,7 @@ class Subject:
     name: str
     make: Callable[[str, tuple[int, ...]], Flow]  # base, shape -> flow
     shapes: tuple[tuple[int, ...], ...]
-    condition: Callable[[int], Any] = lambda n: None  # noqa: E731
+    condition: Callable[[int], Any] = lambda n: None
 
     def flow(self, shape: tuple[int, ...], base: str = "normal", dtype: torch.dtype = torch.float64) -> Flow:
         """One in general position: every weight moved at random from where training would begin."""
@@ -46,7 +46,9 @@ SUBJECTS = [
         lambda base, shape: linear_flow.LinearFlow(linear_flow.Config(base=base), shape),
         ((2,), (5,), (1, 2, 3)),
     ),
-    Subject("planar", lambda base, shape: planar.PlanarFlow(planar.Config(layers=4, base=base), shape[0]), ((2,), (5,))),
+    Subject(
+        "planar", lambda base, shape: planar.PlanarFlow(planar.Config(layers=4, base=base), shape[0]), ((2,), (5,))
+    ),
     Subject(
         "nice",
         lambda base, shape: nice.NICE(nice.Config(hidden=(16, 16), base=base), shape),
@@ -58,6 +60,14 @@ SUBJECTS = [
             realnvp.Config(couplings=4, hidden=(16, 16), channels=8, scales=2, base=base), shape
         ),
         ((2,), (5,), (1, 4, 4), (3, 2, 2), (1, 6, 3)),
+    ),
+    *(
+        Subject(
+            f"glow-{form}",
+            lambda base, shape, lu=lu: glow.Glow(glow.Config(depth=2, channels=8, lu=lu, base=base), shape, 17),
+            ((1, 4, 4), (3, 2, 2), (1, 6, 2)),
+        )
+        for form, lu in (("lu", True), ("plain", False))
     ),
 ]
 ALL = [pytest.param(s, shape, id=f"{s.name}-{'x'.join(map(str, shape))}") for s in SUBJECTS for shape in s.shapes]

@@ -372,12 +372,13 @@ def test_an_orbit_in_colour_and_depth(mpcli, trained, tmp_path, suffix):
 
 
 def test_the_surface_is_where_the_cow_is(mpcli, trained):
-    result = mpcli("marching-cubes", trained, "--resolution", 40, "--level", 1.5)
+    result = mpcli("marching-cubes", trained, "--resolution", 40)
     assert result.code == 0, result.err
     mesh = trimesh.load(result.path)
     centre = np.abs(mesh.bounds.mean(axis=0)).max()
     assert centre < 0.35 and 0.8 < mesh.extents.max() < 2.6
     assert mesh.visual.kind == "vertex"
+    assert mesh.volume > 0  # faces look outwards
 
 
 def test_a_level_that_no_density_reaches_is_refused(mpcli, trained):

@@ -1,0 +1,213 @@
+"""RealNVP: affine couplings, on vectors and on images at several scales.
+
+    coupling   x_A = z_A,   x_B = z_B * exp(s(z_A)) + t(z_A)        log |det dx/dz| = sum s(z_A)
+    inverse    z_B = (x_B - t(x_A)) * exp(-s(x_A))                  s and t need no inverse: any network will do
+
+On images A is first the black fields of a checkerboard, in turn the white ones; then every 2x2 pixels become four
+channels (squeeze) and A is one half of the channels; then half of the channels leave as latent variables and the other
+half goes on at half the resolution. Pixels are spread over their grey level by uniform noise and over the real line by
+a logit, whose log-determinants the bits/dim contain.
+
+Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017. arXiv:1605.08803
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity
+from mpcli.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze, bounded
+from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.layers import ConvNet, mlp
+from mpcli.run import Run, Trained
+from mpcli_flows.linear_flow import Flow, load, log_abs_det, write_samples
+
+
+@dataclass(frozen=True)
+class Config:
+    couplings: Annotated[int, "coupling layers on vectors", Ge(2)] = 8
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers on vectors"] = (64, 64)
+    scales: Annotated[int, "scales on images", Ge(1)] = 2
+    channels: Annotated[int, "channels of the residual networks on images", Ge(1)] = 32
+    blocks: Annotated[int, "residual blocks of each network on images", Ge(0)] = 1
+    dropout: Annotated[float, "share of channels dropped while training on images", Interval(ge=0, lt=1)] = 0.25
+    base: Annotated[BaseName, "distribution of z"] = "normal"
+    steps: Annotated[int, "training steps", Ge(1)] = 1000
+    batch: Annotated[int, "examples a step", Ge(1)] = 64
+    lr: Annotated[float, "learning rate", Gt(0)] = 0.005
+    weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.01
+
+
+class AffineCoupling(nn.Module):
+    """Scales and shifts part B of dimension 1 as `net` says for part A; `second` says that A is the second part."""
+
+    limit = 2.0  # of |s|, and
+    sight = 5.0  # of what s and t see of |z_A|: within both, float32 holds a stack of couplings and its inverse
+
+    def __init__(self, net: nn.Module, sizes: tuple[int, int], second: bool):
+        super().__init__()
+        self.net = net
+        self.sizes = sizes
+        self.second = second
+
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> A, B, s(A), t(A)
+        a, b = x.split(self.sizes, 1)
+        a, b = (b, a) if self.second else (a, b)
+        s, t = self.net(a.clamp(-self.sight, self.sight)).chunk(2, 1)
+        return a, b, bounded(s, self.limit), t
+
+    def whole(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat((b, a) if self.second else (a, b), 1)
+
+    def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        a, b, s, t = self.parts(z)
+        return self.whole(a, b * s.exp() + t), s.flatten(1).sum(1)
+
+    def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        a, b, s, t = self.parts(x)
+        return self.whole(a, (b - t) * torch.exp(-s)), -s.flatten(1).sum(1)
+
+
+class CheckerboardCoupling(nn.Module):
+    """Scales and shifts the fields of one colour as a convolutional network says for those of the other."""
+
+    a: Tensor
+
+    def __init__(self, net: nn.Module, height: int, width: int, white: bool):
+        super().__init__()
+        self.net = net
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        self.register_buffer("a", ((rows + columns + white) % 2).float(), persistent=False)  # 1 where A is
+
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        sight, limit = AffineCoupling.sight, AffineCoupling.limit
+        s, t = (self.net(self.a * x.clamp(-sight, sight)) * (1 - self.a)).chunk(2, 1)
+        return bounded(s, limit), t
+
+    def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        s, t = self.scale_and_shift(z)
+        return z * s.exp() + t, s.flatten(1).sum(1)
+
+    def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        s, t = self.scale_and_shift(x)
+        return (x - t) * torch.exp(-s), -s.flatten(1).sum(1)
+
+
+def on_vectors(cfg: Config, dim: int) -> Chain:
+    sizes = dim // 2, dim - dim // 2
+    return Chain(
+        AffineCoupling(mlp(sizes[i % 2], cfg.hidden, 2 * sizes[1 - i % 2]), sizes, i % 2 == 1)
+        for i in range(cfg.couplings)
+    )
+
+
+def on_images(cfg: Config, shape: tuple[int, int, int], scales: int) -> Chain:
+    """From flat z to h [C, H, W]; read it from the end for the way from data to latent."""
+    c, h, w = shape
+    last = scales == 1 or h % 2 == 1 or w % 2 == 1
+
+    def net(inputs: int) -> ConvNet:
+        return ConvNet(inputs, cfg.channels, cfg.blocks, 2 * inputs, cfg.dropout)
+
+    boards = [CheckerboardCoupling(net(c), h, w, i % 2 == 1) for i in range(4 if last else 3)]
+    if last:
+        return Chain([Reshape(*shape), *boards])
+    deeper = on_images(cfg, (2 * c, h // 2, w // 2), scales - 1)
+    channels = [AffineCoupling(net(2 * c), (2 * c, 2 * c), i % 2 == 1) for i in range(3)]
+    return Chain([FactorOut(deeper, (4 * c, h // 2, w // 2)), *channels, Unsqueeze(), *boards])
+
+
+class RealNVP(Flow):
+    def __init__(self, cfg: Config, shape: tuple[int, ...], levels: int = 0):
+        if len(shape) == 3:
+            inner = [on_images(cfg, (shape[0], shape[1], shape[2]), cfg.scales), Scale(*shape), Logit()]
+        else:
+            inner = [on_vectors(cfg, shape[0]), Scale(*shape)]
+        super().__init__(Chain(inner), base(cfg.base, math.prod(shape)), levels)
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures or of rows"] = "digits") -> None:
+    examples = load(data, run.device)
+    model = run.place(RealNVP(cfg, examples.shape, examples.levels))
+    examples.fit_scale(model)
+    adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
+    for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam, cosine=cosine):
+        loss = -model(examples.continuous(x)).mean()
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 50.0)
+        adam.step()
+        cosine.step()
+        run.log(loss=loss)
+    run.save(model, cfg, shape=examples.shape, levels=examples.levels)
+    run.result(**examples.held_out(model))
+
+
+@torch.no_grad()
+def sample(
+    trained: Trained,
+    run: Run,
+    n: Annotated[int | None, "how many (64 pictures or 5000 points)", Ge(1)] = None,
+    temperature: Annotated[float, "factor on the deviations of z", Gt(0)] = 1.0,
+) -> None:
+    write_samples(run, trained.load(RealNVP, Config), n, temperature)
+
+
+def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (that of the training)"] = None) -> None:
+    examples = load(data or trained.options["data"], run.device)
+    run.result(**examples.held_out(trained.load(RealNVP, Config)))
+
+
+def gradcheck() -> Iterator[Case]:
+    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z, and weights of networks from two numbers to s and t
+        return tuple(torch.randn(*size, dtype=torch.float64, generator=g) for size in ((4,), (4, 2)))
+
+    def coupling(w: Tensor) -> AffineCoupling:
+        net = nn.Linear(2, 4).double().requires_grad_(False)
+        net.weight.data, net.bias.data = w, w[:, 0]
+        return AffineCoupling(net, (2, 2), False)
+
+    def moved(z: Tensor, w: Tensor) -> Tensor:
+        return coupling(w)(z[None])[0][0]
+
+    def s(z: Tensor, w: Tensor) -> Tensor:
+        return coupling(w).parts(z[None])[2][0]
+
+    yield identity(
+        "affine coupling: log |det dx/dz| = sum_i s_i(z_A)",
+        lambda z, w: log_abs_det(lambda y: moved(y, w), z),
+        lambda z, w: s(z, w).sum(),
+        drawn,
+    )
+    yield identity(
+        "z_B = (x_B - t(x_A)) exp(-s(x_A))",
+        lambda z, w: coupling(w).inverse(moved(z, w)[None])[0][0],
+        lambda z, w: z,
+        drawn,
+    )
+    yield identity(
+        "log p(x) = log p_z(f^-1(x)) + sum_k log |det df_k^-1|, each at its own input",
+        lambda z, w: _density(z, Chain([coupling(w), coupling(w.flip(0))])),
+        lambda z, w: -0.5 * z @ z - 2 * math.log(2 * math.pi) - s(z, w).sum() - s(moved(z, w), w.flip(0)).sum(),
+        drawn,
+        printed=lambda z, w: -0.5 * z @ z - 2 * math.log(2 * math.pi),
+    )
+    yield identity(
+        "pixels: log p(x) = log p(h) + sum log dh/dx, h = logit(m + (1 - 2m) x)",
+        lambda z, w: Logit().inverse(z.sigmoid()[None])[1][0],
+        lambda z, w: torch.func.jacrev(lambda x: torch.logit(0.05 + 0.9 * x))(z.sigmoid()).diag().log().sum(),
+        drawn,
+    )
+
+
+def _density(z: Tensor, layers: Chain) -> Tensor:
+    """log p(x) at x = f(z) from the Jacobian of the whole inverse, for a normal base."""
+    x = layers(z[None])[0][0]
+    log_base = torch.distributions.Normal(0, 1).log_prob(layers.inverse(x[None])[0]).sum()
+    return log_base + log_abs_det(lambda y: layers.inverse(y[None])[0][0], x)

@@ -1,0 +1,285 @@
+"""Deep Q-network: Q-learning with a neural network, a memory, and a target that stands still.
+
+    y = r + gamma max_a' Q(s', a'; theta-)        and y = r where the world ended the episode
+    L(theta) = E over the memory of H(y - Q(s, a; theta))
+    H(d) = d^2 / 2                                 squared
+    H(d) = d^2 / 2 up to |d| = 1, |d| - 1/2 beyond huber
+
+theta- is a copy of theta, renewed every so many steps, and y is a number: the gradient goes only through
+Q(s, a; theta). Successive transitions are nearly the same one, and a network fitted to them as they come forgets the
+rest of the world; drawn from a large memory they are nearly independent. With `--double`, theta chooses the action in
+y and theta- values it, which undoes most of the overestimate that a maximum over noisy values makes.
+
+What a network earns rises and falls while it learns. Every `--trial-every` steps it plays a few trial episodes
+greedily, and the one that earned most is kept; the reported return is measured on other episodes.
+
+Mnih et al., Human-level control through deep reinforcement learning, 2015. doi:10.1038/nature14236
+van Hasselt, Guez and Silver, Deep Reinforcement Learning with Double Q-learning, 2016. arXiv:1509.06461
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.kit import curves, envs
+from mpcli.run import Run, Trained
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers", Ge(1)] = (128, 128)
+    gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 0.99
+    loss: Annotated[Literal["squared", "huber"], "penalty of y - Q"] = "squared"
+    double: Annotated[bool, "choose the next action by theta, value it by theta-"] = False
+    lr: Annotated[float, "step size of Adam", Gt(0)] = 2e-3
+    batch: Annotated[int, "transitions in a minibatch", Ge(1)] = 64
+    memory: Annotated[int, "transitions remembered; as few as a minibatch show what it is for", Ge(1)] = 50_000
+    copies: Annotated[int, "environments played side by side", Ge(1)] = 1
+    warmup: Annotated[int, "steps before learning begins", Ge(0)] = 1_000
+    learn_every: Annotated[int, "steps to a minibatch", Ge(1)] = 4
+    target_every: Annotated[int, "steps between copies of theta to theta-", Ge(1)] = 100
+    epsilon: Annotated[float, "share of random actions at the end", Interval(ge=0, le=1)] = 0.04
+    explore: Annotated[float, "share of the steps over which it falls from 1", Interval(gt=0, le=1)] = 0.2
+
+
+class Q(nn.Module):
+    """The values of all actions, from a vector or an image; an image goes through three convolutions first."""
+
+    def __init__(self, cfg: Config, shape: tuple[int, ...], actions: int) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential()
+        width = shape[0]
+        if len(shape) == 3:  # [H, W, C], halved by each convolution
+            for before, after in ((shape[2], 16), (16, 32), (32, 32)):
+                self.encoder.extend([nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()])
+            self.encoder.append(nn.Flatten())
+            width = 32 * math.ceil(shape[0] / 8) * math.ceil(shape[1] / 8)
+        self.head = nn.Sequential()
+        for wide in cfg.hidden:
+            self.head.extend([nn.Linear(width, wide), nn.ReLU()])
+            width = wide
+        self.head.append(nn.Linear(width, actions))
+
+    def forward(self, s: Tensor) -> Tensor:  # [B, D] or [B, H, W, C] -> [B, A]
+        if s.ndim == 4:
+            s = self.encoder(s.movedim(-1, 1) / (255 if s.dtype == torch.uint8 else 1))
+        return self.head(s)
+
+    @torch.no_grad()
+    def greedy(self, s: np.ndarray) -> np.ndarray:  # [N, ...] -> [N]
+        device = next(self.parameters()).device
+        return self(torch.from_numpy(s).to(device)).argmax(1).numpy(force=True)
+
+
+class Memory:
+    """The latest transitions (s, a, s', r, end), the oldest overwritten first."""
+
+    def __init__(self, capacity: int, state: np.ndarray) -> None:
+        def column(like: np.ndarray) -> np.ndarray:
+            return np.zeros((capacity, *like.shape), like.dtype)
+
+        number, action = np.zeros((), np.float32), np.zeros((), np.int64)
+        self.columns = [column(like) for like in (state, action, state, number, number)]
+        self.capacity, self.seen = capacity, 0
+
+    def add(self, *transitions: np.ndarray) -> None:  # s, a, s', r, end: N rows each
+        rows = np.arange(self.seen, self.seen + len(transitions[0])) % self.capacity
+        for column, new in zip(self.columns, transitions, strict=True):
+            column[rows] = new
+        self.seen += len(rows)
+
+    def sample(self, size: int, device: torch.device) -> list[Tensor]:
+        rows = torch.randint(min(self.seen, self.capacity), (size,))
+        return [torch.from_numpy(column).index_select(0, rows).to(device) for column in self.columns]
+
+    def state_dict(self) -> dict[str, Any]:
+        known = min(self.seen, self.capacity)
+        return {"seen": self.seen, "columns": [torch.from_numpy(column[:known]) for column in self.columns]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        known = min(int(state["seen"]), self.capacity)
+        for column, saved in zip(self.columns, state["columns"], strict=True):
+            if saved.shape != column[:known].shape:
+                raise ValueError(f"it remembers {tuple(saved.shape)}, not {column[:known].shape}")
+            column[:known] = saved.numpy()
+        self.seen = int(state["seen"])
+
+
+@torch.no_grad()
+def target(cfg: Config, q: nn.Module, frozen: nn.Module, following: Tensor, r: Tensor, end: Tensor) -> Tensor:
+    """y [B]: what Q(s, a) should be, a number through which no gradient goes."""
+    values = frozen(following)
+    best = values.gather(1, q(following).argmax(1, keepdim=True)).squeeze(1) if cfg.double else values.amax(1)
+    return r + cfg.gamma * (1 - end) * best
+
+
+def loss(cfg: Config, q: nn.Module, s: Tensor, a: Tensor, y: Tensor) -> Tensor:
+    chosen = q(s).gather(1, a.unsqueeze(1)).squeeze(1)
+    return F.smooth_l1_loss(chosen, y) if cfg.loss == "huber" else F.mse_loss(chosen, y) / 2
+
+
+def world(env: str, render: bool = False) -> gym.Env:
+    return envs.make(env, ("vector", "image"), ("discrete",), render)
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, "Gymnasium environment"] = "CartPole-v1",
+    steps: Annotated[int, "steps in the environment, of all copies together", Ge(1)] = 60_000,
+    trial_every: Annotated[int, "steps between trials", Ge(1)] = 2_000,
+    trial_episodes: Annotated[int, "episodes of a trial; 0 keeps the last network", Ge(0)] = 10,
+    eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
+) -> None:
+    make = partial(world, env)
+    worlds = envs.Copies(make, cfg.copies, run.seed)
+    shape, actions = worlds.observation.shape[1:], int(worlds.action_space.n)
+    q = run.place(Q(cfg, shape, actions))
+    frozen, best = copy.deepcopy(q), copy.deepcopy(q)
+    adam = torch.optim.Adam(q.parameters(), cfg.lr, fused=True)
+    memory = Memory(max(cfg.memory, cfg.copies), worlds.observation[0])
+    trials = curves.Series("step", "return")
+
+    def schedule(iteration: int) -> tuple[int, float]:
+        step = iteration * cfg.copies
+        return step, 1 + (cfg.epsilon - 1) * min(1, step / (cfg.explore * steps))
+
+    def due(every: int, step: int) -> int:
+        """How many multiples of `every` the copies reach in their steps from `step` on."""
+        return math.ceil((step + cfg.copies) / every) - math.ceil(step / every)
+
+    state: dict[str, Any] = {
+        "q": q,
+        "frozen": frozen,
+        "best": best,
+        "adam": adam,
+        "memory": memory,
+        "worlds": worlds,
+        "trials": trials,
+    }
+    iterations = math.ceil(steps / cfg.copies)
+    for step, epsilon in run.track(schedule, iterations, **state):
+        observed = worlds.observation
+        at_random = np.random.random(cfg.copies) < epsilon
+        chosen = np.where(at_random, np.random.randint(actions, size=cfg.copies), q.greedy(observed))
+        memory.add(observed, chosen, *worlds.step(chosen))
+        seen: dict[str, Any] = {"train_return": worlds.latest, "epsilon": epsilon}
+
+        if step >= cfg.warmup:
+            for _ in range(due(cfg.learn_every, step)):
+                s, a, following, r, end = memory.sample(cfg.batch, run.device)
+                seen["loss"] = error = loss(cfg, q, s, a, target(cfg, q, frozen, following, r, end))
+                adam.zero_grad()
+                error.backward()
+                adam.step()
+            if due(cfg.target_every, step):
+                frozen.load_state_dict(q.state_dict())
+            if trial_episodes and due(trial_every, step + 1):
+                earned = envs.evaluate(make, q.greedy, trial_episodes, run.seed, envs.SELECTION).mean()
+                if earned >= max(trials.column("return"), default=earned):
+                    best.load_state_dict(q.state_dict())
+                trials.add(step + cfg.copies, earned)
+        run.log(**seen)
+
+    kept = best if trials.rows else q
+    run.save(kept, cfg, shape=shape, actions=actions)
+    returns = envs.evaluate(make, kept.greedy, eval_episodes, run.seed)
+    run.result(return_mean=returns.mean(), return_std=returns.std(), steps=iterations * cfg.copies)
+    curves.returns(run, worlds.finished, trials)
+    if "rgb_array" in make().metadata.get("render_modes", ()):
+        film(run, env, kept)
+
+
+def film(run: Run, env: str, q: Q) -> None:
+    run.image("policy.gif", *envs.record(partial(world, env, render=True), q.greedy, run.seed))
+
+
+def render(trained: Trained, run: Run) -> None:
+    """One episode of the greedy policy."""
+    film(run, trained.options["env"], trained.load(Q, Config))
+
+
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    q = trained.load(Q, Config)
+    returns = envs.evaluate(partial(world, trained.options["env"]), q.greedy, eval_episodes, run.seed)
+    run.result(return_mean=returns.mean(), return_std=returns.std())
+
+
+def gradcheck() -> Iterator[Case]:
+    squared, huber, double = Config((5,), 0.9), Config((5,), 0.9, "huber"), Config((5,), 0.9, "squared", True)
+
+    def network(theta: Tensor) -> Q:  # theta [38] -> Q from states of 3 numbers to 3 actions
+        q = Q(squared, (3,), 3).double()
+        nn.utils.vector_to_parameters(theta, q.parameters())
+        return q
+
+    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # theta, theta-, s, a, s', r, end
+        theta, frozen = torch.randn(2, 38, generator=g, dtype=torch.float64)
+        s, following = torch.randn(2, 6, 3, generator=g, dtype=torch.float64)
+        a, r = torch.randint(3, (6,), generator=g), torch.randn(6, generator=g, dtype=torch.float64)
+        return theta, frozen, s, a, following, r, torch.tensor([0, 0, 0, 0, 1, 1], dtype=torch.float64)
+
+    def y(cfg: Config, theta: Tensor, frozen: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
+        return target(cfg, network(theta), network(frozen), *outcome)
+
+    def total(cfg: Config, *drawn: Tensor) -> Tensor:
+        return loss(cfg, network(drawn[0]), drawn[2], drawn[3], y(cfg, *drawn))
+
+    def slope(value: Tensor, q: nn.Module) -> Tensor:
+        return torch.cat([part.ravel() for part in torch.autograd.grad(value, list(q.parameters()))])
+
+    def backward(cfg: Config, *drawn: Tensor) -> Tensor:
+        """What `error.backward()` gives on this page."""
+        q = network(drawn[0])
+        return slope(loss(cfg, q, drawn[2], drawn[3], y(cfg, *drawn)), q)
+
+    def by_hand(residual: bool, theta: Tensor, _: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
+        """-E[d grad Q(s, a)] with d = y - Q(s, a), one transition at a time; `residual` sends it through y as well."""
+        q, slopes = network(theta), torch.zeros_like(theta)
+        for s_i, a_i, following, r, end in zip(s, a, *outcome, strict=True):
+            value, best = q(s_i)[a_i], 0.9 * (1 - end) * q(following).max()
+            slopes -= (r + best - value).item() * slope(value - best if residual else value, q) / len(a)
+        return slopes
+
+    def chosen_and_valued(theta: Tensor, frozen: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
+        rows = zip(network(theta)(outcome[0]).tolist(), network(frozen)(outcome[0]).tolist(), *outcome[1:], strict=True)
+        return torch.stack([r + (0 if end else 0.9 * v[c.index(max(c))]) for c, v, r, end in rows])
+
+    for cfg in (squared, huber):
+        name = f"backward is the slope of L in theta while theta- stands still ({cfg.loss})"
+        yield gradient(name, partial(total, cfg), partial(backward, cfg), draw)
+    yield identity(
+        "with theta- = theta: the gradient goes only through Q(s, a), -E[d grad Q(s, a)]",
+        lambda theta, frozen, *rest: backward(squared, theta, theta, *rest),
+        partial(by_hand, False),
+        draw,
+        printed=partial(by_hand, True),
+    )
+    yield gradient(
+        "Huber: H'(d) = d cut to [-1, 1]",
+        lambda d: loss(huber, nn.Identity(), d, torch.zeros(9, dtype=torch.int64), torch.zeros_like(d[:, 0])) * 9,
+        lambda d: d.clamp(-1, 1),
+        lambda g: (3 * torch.randn(9, 1, generator=g, dtype=torch.float64),),
+    )
+    yield identity(
+        "double: theta chooses, theta- values", partial(y, double), chosen_and_valued, draw, printed=partial(y, squared)
+    )
+    yield inequality("the double target is never above the plain one", partial(y, double), partial(y, squared), draw)
+    yield identity(
+        "nothing follows the end: y = r",
+        lambda *drawn: y(squared, *drawn)[4:],
+        lambda *drawn: drawn[5][4:],
+        draw,
+        printed=lambda *drawn: y(squared, *drawn[:6], torch.zeros(6))[4:],
+    )
