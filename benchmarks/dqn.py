@@ -7,7 +7,7 @@ Same network, batch, memory, discount, Huber loss, plain (not double) target, Ad
 share of random actions, one environment; a minibatch every `learn_every` steps and theta- renewed every 100. Neither
 side plays trial episodes, and the time is that of the training loop alone. Two differences are left: stable-baselines3
 cuts the norm of the gradient (the bound is set to infinity, but it computes the norm all the same), and ours writes its
-log and a checkpoint. What either has learned after so few steps goes to standard error: both must have begun to balance.
+log and a checkpoint. What either learned in so few steps goes to standard error: both must have begun to balance.
 """
 
 import sys
@@ -58,7 +58,8 @@ def peer(hidden: tuple[int, ...], learn_every: int) -> float:
 
     torch.set_num_threads(1)
     model = DQN(
-        "MlpPolicy", "CartPole-v1", seed=0, device="cpu", policy_kwargs={"net_arch": list(hidden)}, gamma=COMMON["gamma"],
+        "MlpPolicy", "CartPole-v1", seed=0, device="cpu", policy_kwargs={"net_arch": list(hidden)},
+        gamma=COMMON["gamma"],
         batch_size=COMMON["batch"], buffer_size=COMMON["memory"], learning_starts=COMMON["warmup"],
         learning_rate=COMMON["lr"], train_freq=learn_every, gradient_steps=1, target_update_interval=100,
         exploration_fraction=0.2, exploration_final_eps=0.04, max_grad_norm=float("inf"),

@@ -1,7 +1,8 @@
 """Keep freed memory in the process, so that loops over large tensors do not pay for page faults at every step.
 
-glibc maps large blocks one by one (always above 32 MiB) and gives them back when they are freed, so that the next tensor
-of that size is mapped and zeroed anew. Keeping them costs memory: a process stays as large as it ever was, or larger.
+glibc maps large blocks one by one (always above 32 MiB) and gives them back when they are freed, so that the next
+tensor of that size is mapped and zeroed anew. Keeping them costs memory: a process stays as large as it ever was, or
+larger.
 `benchmarks/heap.py` measures both. `MPCLI_HEAP=system` leaves the allocator as it is.
 """
 

@@ -161,7 +161,8 @@ def _openpose(path: Path, number: int, person: Any, canvas: tuple[int, int] | No
     names = {len(names) * 3: names for names in (BODY_25, COCO_18)}.get(len(flat))
     if names is None:
         raise InputError(
-            f"{path}: person {number} has {len(flat)} numbers in pose_keypoints_2d; right would be 75 or 54 (BODY_25, COCO)"
+            f"{path}: person {number} has {len(flat)} numbers in pose_keypoints_2d; "
+            f"right would be 75 or 54 (BODY_25, COCO)"
         )
     rows = _rows(path, number, flat, 3)
     solid = person.get("pose_keypoints_3d") or []

@@ -43,17 +43,25 @@ class Config:
     weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.01
 
 
+LIMIT, SIGHT = 2.0, 5.0
+
+
 class AffineCoupling(nn.Module):
-    """Scales and shifts part B of dimension 1 as `net` says for part A; `second` says that A is the second part."""
+    """Scales and shifts part B of dimension 1 as `net` says for part A; `second` says that A is the second part.
 
-    limit = 2.0  # of |s|, and
-    sight = 5.0  # of what s and t see of |z_A|: within both, float32 holds a stack of couplings and its inverse
+    |s| stays below `limit`, and s and t see |z_A| up to `sight`: within both, float32 holds a stack of couplings and
+    its inverse also far away from the data.
+    """
 
-    def __init__(self, net: nn.Module, sizes: tuple[int, int], second: bool):
+    def __init__(
+        self, net: nn.Module, sizes: tuple[int, int], second: bool, limit: float = LIMIT, sight: float = SIGHT
+    ):
         super().__init__()
         self.net = net
         self.sizes = sizes
         self.second = second
+        self.limit = limit
+        self.sight = sight
 
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> A, B, s(A), t(A)
         a, b = x.split(self.sizes, 1)
@@ -85,9 +93,8 @@ class CheckerboardCoupling(nn.Module):
         self.register_buffer("a", ((rows + columns + white) % 2).float(), persistent=False)  # 1 where A is
 
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        sight, limit = AffineCoupling.sight, AffineCoupling.limit
-        s, t = (self.net(self.a * x.clamp(-sight, sight)) * (1 - self.a)).chunk(2, 1)
-        return bounded(s, limit), t
+        s, t = (self.net(self.a * x.clamp(-SIGHT, SIGHT)) * (1 - self.a)).chunk(2, 1)
+        return bounded(s, LIMIT), t
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         s, t = self.scale_and_shift(z)

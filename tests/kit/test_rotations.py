@@ -32,7 +32,9 @@ def test_axis_angle_agrees_with_scipy_at_every_size(angle: float) -> None:
 @pytest.mark.parametrize("angle", ANGLES)
 def test_logarithms_keep_their_accuracy_near_the_identity_and_near_half_turns(angle: float) -> None:
     v = vectors(angle)
-    assert torch.allclose(rotations.quaternion_to_axis_angle(rotations.axis_angle_to_quaternion(v)), v, rtol=1e-14, atol=0)
+    assert torch.allclose(
+        rotations.quaternion_to_axis_angle(rotations.axis_angle_to_quaternion(v)), v, rtol=1e-14, atol=0
+    )
     back = rotations.matrix_to_axis_angle(rotations.axis_angle_to_matrix(v))
     # A matrix holds an angle near 0 only to about 1e-16 absolutely.
     assert torch.allclose(back, v, rtol=1e-12, atol=1e-15)
