@@ -30,6 +30,8 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from mpcli.kit.arrays import write_npz
+
 Array = NDArray[np.float64]
 
 VERTICES, PEOPLE, POSES, SHAPES = 6890, 1000, 400, 10
@@ -446,7 +448,7 @@ def main() -> None:
     correctives[abs(correctives) < 1e-4] = 0
     marks = landmarks(assets, template, regressor @ template, weights, whole - origin)
 
-    np.savez_compressed(
+    write_npz(
         Path(__file__).with_name("body.npz"),
         v_template=template.astype(np.float32),
         shapedirs=shapes.transpose(1, 2, 0).astype(np.float16),

@@ -72,14 +72,15 @@ class Examples:
     def batches(self, size: int, seed: int) -> Callable[[int], Tensor]:
         return self.data.batches(size, seed)
 
-    def nll(self, model: nn.Module, x: Tensor, draws: int = 4) -> Tensor:
-        """Mean -log p(x) in nats an example: of a row its density, of a picture (a bound of) its probability."""
+    def nll(self, model: nn.Module, x: Tensor, c: Tensor | None = None, draws: int = 4) -> Tensor:
+        """-log p(x) in nats for each example: of a row its density, of a picture (a bound of) its probability."""
         noise = torch.Generator(x.device).manual_seed(0)
-        total = x.new_zeros(())
-        for _ in range(draws if self.levels else 1):
-            for part in x.split(512):
-                total = total - model(self.continuous(part, noise)).sum() / (draws if self.levels else 1)
-        return total / len(x) + math.prod(self.shape) * math.log(self.levels or 1)
+        found = []
+        for start in range(0, len(x), 512):
+            part, given = x[start : start + 512], c if c is None else c[start : start + 512]
+            each = [model(self.continuous(part, noise), given) for _ in range(draws if self.levels else 1)]
+            found.append(-torch.stack(each).mean(0))
+        return torch.cat(found) + math.prod(self.shape) * math.log(self.levels or 1)
 
     @torch.no_grad()
     def fit_scale(self, model: "Flow") -> None:
@@ -92,9 +93,9 @@ class Examples:
             x = f.inverse(x)[0]  # type: ignore[operator]
 
     @torch.no_grad()
-    def held_out(self, model: nn.Module) -> dict[str, Tensor]:
+    def held_out(self, model: nn.Module, c: Tensor | None = None) -> dict[str, Tensor]:
         """What `evaluate` reports: nll in nats on the test data and, for pictures, the same in bits/dim."""
-        nll = self.nll(model.eval(), self.data.test)
+        nll = self.nll(model.eval(), self.data.test, c).mean()
         return {"nll": nll} | ({"bits_per_dim": nll / math.prod(self.shape) / math.log(2)} if self.levels else {})
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mpcli.kit.bijectors import Chain, Logit
 from mpcli.kit.datasets import table
 from mpcli.kit.distributions import on_grid
-from mpcli_flows import glow, linear_flow, nice, planar, realnvp
+from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp
 from mpcli_flows.linear_flow import Flow
 
 BASES = ("normal", "uniform", "logistic", "student_t", "mixture")
@@ -68,6 +68,14 @@ SUBJECTS = [
             ((1, 4, 4), (3, 2, 2), (1, 6, 2)),
         )
         for form, lu in (("lu", True), ("plain", False))
+    ),
+    Subject(
+        "conditional_coupling",
+        lambda base, shape: conditional_coupling.ConditionalFlow(
+            conditional_coupling.Config(couplings=4, hidden=(16,), base=base), shape, 3
+        ),
+        ((2,), (5,), (1, 2, 3)),
+        lambda n: torch.arange(n) % 3,
     ),
 ]
 ALL = [pytest.param(s, shape, id=f"{s.name}-{'x'.join(map(str, shape))}") for s in SUBJECTS for shape in s.shapes]
@@ -177,6 +185,7 @@ LEARNS = {
     "planar": ("moons", "normal", 150, 0.02),
     "nice": ("moons", "normal", 200, 0.01),
     "realnvp": ("moons", "normal", 100, 0.01),
+    "conditional_coupling": ("moons", "normal", 150, 0.01),
 }
 
 
