@@ -27,7 +27,7 @@ SUMMARY = {
     "evaluate": "Held-out metrics of trained runs; several runs make one table.",
     "gradcheck": "Check the mathematics of pages, or of the whole book, numerically.",
 }
-GLOBAL = ("json", "quiet", "debug", "seed", "device", "out", "config", "resume", "checkpoint")
+GLOBAL = ("json", "quiet", "debug", "seed", "device", "out", "config", "resume", "checkpoint", "seeds")
 
 
 class VerbGroup(TyperGroup):

@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpcli import heap
+from mpcli import heap, seeds
 from mpcli import options as options_
 from mpcli import run as runs
 from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import TRAINING, Page, get, pages, spoken
 from mpcli.run import Run, Trained
+
+ABOUT = ("run.json", "config.json", "command.txt", "env.json", "log.txt")  # what a run has before it did anything
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Request:
     debug: bool | None = None
     resume: bool | None = None
     checkpoint: float | None = None
+    seeds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def execute(request: Request) -> Done:
     if seed < 0:
         raise InputError(f"--seed must be at least 0, not {seed}")
     training = request.verb in TRAINING
+    count = request.seeds if request.seeds is not None else int(config.get("seeds", 1)) if training else 1
+    if count < 1:
+        raise InputError(f"--seeds must be at least 1, not {count}")
     file = request.out if request.out is not None and request.out.suffix and not directory else None
     if file and training:
         raise InputError(f"--out {file}: {spoken(request.verb)} makes a run directory; give a name without a suffix")
@@ -79,6 +85,7 @@ def execute(request: Request) -> Done:
     from mpcli.run import seed_everything
 
     heap.keep_freed_blocks()  # before torch allocates anything
+    checkpoint = 60.0 if request.checkpoint is None else request.checkpoint
     run = Run(
         Path(),
         seed=seed,
@@ -86,16 +93,19 @@ def execute(request: Request) -> Done:
         out=file,
         quiet=bool(request.quiet),
         resume=directory is not None,
-        checkpoint=60.0 if request.checkpoint is None else request.checkpoint,
+        checkpoint=checkpoint,
     )
     _ = run.device  # a device that is not there is refused before anything is written
     fresh = directory is None
     run.dir = directory or runs.new_directory(request.page.name, request.verb, seed, None if file else request.out)
     record = _record(request.page, request.verb, trained.dir if trained else None)
-    used = {**values, "seed": seed, "device": device}
+    used = {**values, "seed": seed, "device": device} | ({"seeds": count} if count > 1 else {})
     with _recorded(run, record, fresh, used):
-        seed_everything(seed)
-        request.function(**request.signature.arguments(values, run, trained))
+        if count > 1:
+            seeds.train(run, request.page.name, request.verb, range(seed, seed + count), checkpoint)
+        else:
+            seed_everything(seed)
+            request.function(**request.signature.arguments(values, run, trained))
     result = run.artifacts[0] if run.artifacts and not training else run.dir
     return Done(run.dir, result, record)
 
@@ -184,7 +194,7 @@ def _recorded(run: Run, record: dict[str, Any], fresh: bool, used: dict[str, Any
             record["seconds"] = round(before + time.monotonic() - began, 3)
             record["result"] = run.metrics
             record["artifacts"] = [_relative(path, run.dir) for path in run.artifacts]
-            wrote = {"checkpoint.pt", "model.json", "metrics.jsonl"} & set(os.listdir(run.dir)) or run.artifacts
+            wrote = set(os.listdir(run.dir)) - set(ABOUT) or run.artifacts
             if status == "refused" and fresh and not wrote:
                 _remove(run.dir)  # nothing came of it: the request never got as far as a run
             else:
@@ -192,7 +202,7 @@ def _recorded(run: Run, record: dict[str, Any], fresh: bool, used: dict[str, Any
 
 
 def _remove(directory: Path) -> None:
-    for name in ("run.json", "config.json", "command.txt", "env.json", "log.txt"):
+    for name in ABOUT:
         (directory / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: something of the user's is in it
         directory.rmdir()

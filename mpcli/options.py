@@ -225,6 +225,7 @@ COMMON: dict[str, tuple[Any, str]] = {
 TRAINING: dict[str, tuple[Any, str]] = {
     "resume": (bool, "continue the run from its last checkpoint"),
     "checkpoint": (float, "seconds between checkpoints [default: 60]"),
+    "seeds": (int, "so many seeds from --seed on, side by side over the cores: a run of each, and a band"),
 }
 
 

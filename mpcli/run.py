@@ -138,7 +138,7 @@ class Run:
         self._every = max(1, steps // LOGGED)
         self._drop_rows_after(start)
         last = time.monotonic()
-        with _Stop() as stop, Progress(start, steps, quiet=self._quiet) as self._progress:
+        with Stop() as stop, Progress(start, steps, quiet=self._quiet) as self._progress:
             for step in range(start, steps):
                 self._step = step
                 yield batches(step)
@@ -360,6 +360,8 @@ class Trained:
         self.options: dict[str, Any] = _tuples(read_json(directory / "config.json"))
         path = directory / "model.json"
         if not path.exists():
+            if seeds := sorted(directory.glob("seed-*")):
+                raise InputError(f"{directory}: holds a run of each seed; name one of them, such as {seeds[0]}")
             raise InputError(
                 f"{directory}: holds no trained model (its training did not finish); continue it with --resume"
             )
@@ -395,14 +397,14 @@ class Trained:
         return self._run.place(built).eval()
 
 
-class _Stop:
+class Stop:
     """Turns the first SIGINT or SIGTERM into a wish to stop at the next step; the second stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "_Stop":
+    def __enter__(self) -> "Stop":
         # Only the main thread may handle signals; elsewhere (a test, a notebook) they stay as they are.
         with contextlib.suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -606,7 +608,8 @@ def lock(directory: Path) -> IO[bytes]:
 def newest(page: str, verbs: tuple[str, ...], finished: bool) -> Path | None:
     """The newest run of a page by one of the verbs; `finished` asks for one that holds a model."""
     found: list[tuple[str, Path]] = []
-    for path in (runs_root() / page).glob("*/run.json"):
+    root = runs_root() / page
+    for path in (*root.glob("*/run.json"), *root.glob("*/seed-*/run.json")):
         try:
             record = read_record(path.parent)
         except InputError:

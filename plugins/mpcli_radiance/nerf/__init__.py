@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, softplus
+from torch.nn.functional import mse_loss, relu, softplus
 
 from mpcli.checks import Case
 from mpcli.kit import datasets, metrics, rays
@@ -111,7 +111,8 @@ class Field(nn.Module):
         h = encoded = self.place(x)
         for i, layer in enumerate(self.layers):
             h = layer(h)
-            h = (h + self.again(encoded) if i == self.skip else h).relu()
+            h = h + self.again(encoded) if i == self.skip else h
+            h = relu(h, inplace=not h.requires_grad)
         return h
 
     def density(self, h: Tensor) -> Tensor:  # [..., W] -> sigma [...] > 0, per unit of length

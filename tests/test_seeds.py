@@ -1,0 +1,99 @@
+"""One command at several seeds: runs side by side, the same as each by itself, and what they have in common."""
+
+import csv
+import json
+import os
+import signal
+import statistics
+from pathlib import Path
+
+import pytest
+from test_runs import record, start, wait_for, weights
+from toy import TRAINER
+
+
+@pytest.fixture
+def toy(book, monkeypatch):
+    folder = book(toy=TRAINER)
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # for the processes that the command starts
+    return folder
+
+
+def test_each_seed_is_the_run_that_it_would_be_alone(toy, mpcli):
+    result = mpcli("train", "toy", "--seeds", 3, "--seed", 5, "--width", 2, "--out", "many", "--json")
+    assert result.code == 0, result.err
+    losses = []
+    for seed in (5, 6, 7):
+        alone = mpcli("train", "toy", "--seed", seed, "--width", 2, "--out", f"alone{seed}")
+        run = Path(f"many/seed-{seed}")
+        assert weights(run) == weights(alone.path)
+        assert record(run)["status"] == "done"
+        losses.append(record(run)["result"]["loss"])
+    metrics = result.json["metrics"]
+    assert metrics["loss"] == statistics.median(losses)
+    assert (metrics["loss_min"], metrics["loss_max"]) == (min(losses), max(losses))
+    about = record(Path("many"))
+    assert about["status"] == "done"
+    assert (about["page"], about["verb"]) == ("toy", "train")
+    assert json.loads(Path("many/config.json").read_text())["seeds"] == 3
+
+
+def test_the_band_holds_every_seed(toy, mpcli):
+    assert mpcli("train", "toy", "--seeds", 3, "--out", "many").code == 0
+    seen = [
+        [json.loads(line)["loss"] for line in Path(f"many/seed-{seed}/metrics.jsonl").read_text().splitlines()]
+        for seed in range(3)
+    ]
+    rows = list(csv.DictReader(Path("many/curves.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    for row, *losses in zip(rows, *seen, strict=True):
+        assert float(row["loss_median"]) == pytest.approx(statistics.median(losses))
+        assert float(row["loss_min"]) == pytest.approx(min(losses))
+        assert float(row["loss_max"]) == pytest.approx(max(losses))
+    table = list(csv.DictReader(Path("many/seeds.csv").read_text().splitlines()))
+    assert [row["seed"] for row in table] == ["0", "1", "2"]
+    assert Path("many/curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_trained_seeds_are_runs_to_go_on_with(toy, mpcli):
+    run = mpcli("train", "toy", "--seeds", 2).path
+    many = mpcli("sample", run)
+    assert many.code == 2
+    assert f"{run}/seed-0" in many.err
+    assert mpcli("sample", run / "seed-1").code == 0
+    assert mpcli("sample", "toy").code == 0  # the newest run that holds a model is one of them
+    assert mpcli("evaluate", run / "seed-0", run / "seed-1").code == 0
+
+
+def test_what_a_seed_refuses_or_fails_at_is_told(toy, mpcli):
+    refused = mpcli("train", "toy", "--seeds", 2, "--width", 0)
+    assert refused.code == 2
+    assert "--width" in refused.err
+    failed = mpcli("train", "toy", "--seeds", 2, "--nan-at", 3, "--out", "many")
+    assert failed.code == 1
+    assert "seed 0" in failed.err
+    assert "loss is nan at step 4" in failed.err
+    assert record(Path("many"))["status"] == "failed"
+    assert mpcli("train", "toy", "--seeds", 0).code == 2
+    assert mpcli("sample", "toy", "--seeds", 2).code == 2
+
+
+def test_an_interrupt_stops_all_and_resume_ends_in_the_same_weights(toy, mpcli, tmp_path):
+    whole = mpcli("train", "toy", "--seeds", 2, "--steps", 200, "--out", "whole")
+    assert whole.code == 0, whole.err
+    process = start(
+        toy, tmp_path, "train", "toy", "--seeds", 2, "--steps", 200, "--sleep", 0.05, "--checkpoint", 0, "--out", "cut"
+    )
+    wait_for(tmp_path / "cut/seed-0/checkpoint.pt", process)
+    wait_for(tmp_path / "cut/seed-1/checkpoint.pt", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert {record(tmp_path / f"cut/seed-{seed}")["status"] for seed in (0, 1)} == {"interrupted"}
+    result = mpcli("train", "cut", "--resume", "--sleep", 0)
+    assert result.code == 0, result.err
+    for seed in (0, 1):
+        assert weights(tmp_path / f"cut/seed-{seed}") == weights(tmp_path / f"whole/seed-{seed}")
+    assert not [name for name in os.listdir("cut") if name.startswith(".")]
