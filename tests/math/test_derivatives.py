@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from mpcli.checks import cases, judge
-from mpcli_math import derivatives as page
+from mpcli_math import derivatives
+from mpcli_math.derivatives import calculus, probability
 
 X = torch.linspace(-30, 30, 61, dtype=torch.float64)
 P = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -17,31 +18,31 @@ Q = torch.tensor([0.4, 0.1, 0.25, 0.25], dtype=torch.float64)
 
 
 def test_activations_equal_pytorchs():
-    torch.testing.assert_close(page.sigmoid(X), torch.sigmoid(X), rtol=1e-15, atol=0)
-    torch.testing.assert_close(page.log_sigmoid(X), F.logsigmoid(X), rtol=1e-15, atol=0)
-    torch.testing.assert_close(page.softmax(X), torch.softmax(X, 0), rtol=1e-14, atol=0)
+    torch.testing.assert_close(calculus.sigmoid(X), torch.sigmoid(X), rtol=1e-15, atol=0)
+    torch.testing.assert_close(calculus.log_sigmoid(X), F.logsigmoid(X), rtol=1e-15, atol=0)
+    torch.testing.assert_close(calculus.softmax(X), torch.softmax(X, 0), rtol=1e-14, atol=0)
 
 
 def test_activations_stay_exact_where_the_textbook_forms_overflow():
     far = torch.tensor([-1e4, -800.0, 800.0, 1e4], dtype=torch.float64)
-    assert page.sigmoid(far).tolist() == [0, math.exp(-800), 1, 1]
-    assert page.log_sigmoid(far).tolist() == [-1e4, -800, 0, 0]
-    assert page.softmax(far).tolist() == [0, 0, 0, 1]
+    assert calculus.sigmoid(far).tolist() == [0, math.exp(-800), 1, 1]
+    assert calculus.log_sigmoid(far).tolist() == [-1e4, -800, 0, 0]
+    assert calculus.softmax(far).tolist() == [0, 0, 0, 1]
 
 
 def test_softmax_jacobian_equals_autograds():
     x = torch.randn(5, dtype=torch.float64)
-    expected = torch.autograd.functional.jacobian(page.softmax, x)
-    torch.testing.assert_close(page.softmax_jacobian(x), expected, rtol=1e-12, atol=1e-15)
+    expected = torch.autograd.functional.jacobian(calculus.softmax, x)
+    torch.testing.assert_close(calculus.softmax_jacobian(x), expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_backpropagation_equals_autograd(layers):
-    w, b, x, y = page.normal((layers, 4, 4), (layers, 4), (4,), (4,))(torch.Generator().manual_seed(layers))
+    w, b, x, y = calculus.normal((layers, 4, 4), (layers, 4), (4,), (4,))(torch.Generator().manual_seed(layers))
     leaves = [tensor.requires_grad_() for tensor in (w, b, x)]
-    expected = torch.autograd.grad(page.loss(w, b, x, y), leaves)
+    expected = torch.autograd.grad(calculus.loss(w, b, x, y), leaves)
     with torch.no_grad():
-        for ours, theirs in zip(page.backward(w, b, x, y), expected, strict=True):
+        for ours, theirs in zip(calculus.backward(w, b, x, y), expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
 
 
@@ -49,56 +50,56 @@ def test_likelihoods_equal_pytorchs():
     x, y, s = (torch.randn(6, dtype=torch.float64) for _ in range(3))
     s = s.exp()
     normal, laplace = torch.distributions.Normal(x, s), torch.distributions.Laplace(x, s)
-    torch.testing.assert_close(page.gaussian_nll(x, y, s), -normal.log_prob(y), rtol=1e-12, atol=0)
-    torch.testing.assert_close(page.laplace_nll(x, y, s), -laplace.log_prob(y), rtol=1e-12, atol=0)
+    torch.testing.assert_close(probability.gaussian_nll(x, y, s), -normal.log_prob(y), rtol=1e-12, atol=0)
+    torch.testing.assert_close(probability.laplace_nll(x, y, s), -laplace.log_prob(y), rtol=1e-12, atol=0)
     target = torch.softmax(y, 0)
-    torch.testing.assert_close(page.categorical_nll(x, target), F.cross_entropy(x, target), rtol=1e-12, atol=0)
+    torch.testing.assert_close(probability.categorical_nll(x, target), F.cross_entropy(x, target), rtol=1e-12, atol=0)
     labels = (y > 0).double()
     expected = F.binary_cross_entropy_with_logits(x, labels, reduction="sum")
-    torch.testing.assert_close(page.binary_cross_entropy(x, labels), expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(page.bernoulli_nll(x, labels), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(probability.binary_cross_entropy(x, labels), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(probability.bernoulli_nll(x, labels), expected, rtol=1e-12, atol=0)
 
 
 def test_divergences_equal_scipys():
-    assert float(page.entropy(P)) == pytest.approx(scipy.stats.entropy(P.numpy()), rel=1e-12)
-    assert float(page.kl(P, Q)) == pytest.approx(scipy.stats.entropy(P.numpy(), Q.numpy()), rel=1e-12)
+    assert float(probability.entropy(P)) == pytest.approx(scipy.stats.entropy(P.numpy()), rel=1e-12)
+    assert float(probability.kl(P, Q)) == pytest.approx(scipy.stats.entropy(P.numpy(), Q.numpy()), rel=1e-12)
     expected = scipy.spatial.distance.jensenshannon(P.numpy(), Q.numpy()) ** 2
-    assert float(page.js(P, Q)) == pytest.approx(expected, rel=1e-12)
+    assert float(probability.js(P, Q)) == pytest.approx(expected, rel=1e-12)
     coin = torch.tensor([0.5, 0.5], dtype=torch.float64)
-    assert float(page.entropy(coin)) == pytest.approx(math.log(2), rel=1e-15)
+    assert float(probability.entropy(coin)) == pytest.approx(math.log(2), rel=1e-15)
 
 
 def test_kl_of_two_normals_by_its_closed_form():
     s, t = (torch.tensor(value, dtype=torch.float64) for value in (0.5, 1.75))
     expected = math.log(1.75 / 0.5) + 0.5**2 / (2 * 1.75**2) - 0.5
-    assert float(page.kl_normal(s, t)) == pytest.approx(expected, rel=1e-12)
-    assert abs(float(page.kl_normal(t, s)) - expected) > 1
+    assert float(probability.kl_normal(s, t)) == pytest.approx(expected, rel=1e-12)
+    assert abs(float(probability.kl_normal(t, s)) - expected) > 1
 
 
 def test_the_normal_density_equals_scipys():
-    mean, root, x = page.normal((3,), (3, 3), (3,))(torch.Generator().manual_seed(0))
+    mean, root, x = calculus.normal((3,), (3, 3), (3,))(torch.Generator().manual_seed(0))
     covariance = root @ root.T + torch.eye(3)
     expected = scipy.stats.multivariate_normal(mean.numpy(), covariance.numpy()).logpdf(x.numpy())
-    assert float(page.log_normal(x, mean, covariance)) == pytest.approx(expected, rel=1e-12)
+    assert float(probability.log_normal(x, mean, covariance)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_map_is_the_solution_of_ridge_regression():
-    x, y = page.normal((8, 3), (8,))(torch.Generator().manual_seed(0))
-    ridge = torch.linalg.solve(x.T @ x + (page.NOISE / page.PRIOR) ** 2 * torch.eye(3), x.T @ y)
-    best = page.log_posterior(ridge, x, y)
+    x, y = calculus.normal((8, 3), (8,))(torch.Generator().manual_seed(0))
+    ridge = torch.linalg.solve(x.T @ x + (probability.NOISE / probability.PRIOR) ** 2 * torch.eye(3), x.T @ y)
+    best = probability.log_posterior(ridge, x, y)
     for _ in range(100):
-        assert page.log_posterior(ridge + 0.01 * torch.randn(3, dtype=torch.float64), x, y) < best
+        assert probability.log_posterior(ridge + 0.01 * torch.randn(3, dtype=torch.float64), x, y) < best
 
 
 def test_the_evidence_is_the_integral_over_the_weights():
-    x, y = page.normal((4, 1), (4,))(torch.Generator().manual_seed(0))
+    x, y = calculus.normal((4, 1), (4,))(torch.Generator().manual_seed(0))
     w = torch.linspace(-12, 12, 4001, dtype=torch.float64)
-    joint = torch.stack([page.log_joint(value[None], x, y) for value in w]).exp()
-    assert float(torch.trapezoid(joint, w).log()) == pytest.approx(float(page.log_evidence(x, y)), rel=1e-10)
+    joint = torch.stack([probability.log_joint(value[None], x, y) for value in w]).exp()
+    assert float(torch.trapezoid(joint, w).log()) == pytest.approx(float(probability.log_evidence(x, y)), rel=1e-10)
 
 
 def test_the_misprints_are_found_and_no_other_formula_is_called_one():
-    off = {case.name: judge(case).misprint for case in cases(page) if case.printed}
+    off = {case.name: judge(case).misprint for case in cases(derivatives) if case.printed}
     assert len(off) == 4
     for word in ("tanh", "dL/dW_l", "Bernoulli", "log p(w|D)"):
         (distance,) = (value for name, value in off.items() if name.startswith(word))
