@@ -43,15 +43,45 @@ class Config:
     weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.01
 
 
-LIMIT, SIGHT = 2.0, 5.0
+LIMIT, SIGHT = 2.0, 5.0  # of |s|, and of what s and t see of |z_A|: within both, a stack of couplings and its inverse
+# stay within reach of float32 also far away from the data
+
+
+def scale_and_shift(net: nn.Module, a: Tensor, limit: float = LIMIT, sight: float = SIGHT) -> tuple[Tensor, Tensor]:
+    s, t = net(a.clamp(-sight, sight)).chunk(2, 1)
+    return bounded(s, limit), t
+
+
+class VectorCouplings(nn.Module):
+    """Couplings in a row, A being each half of the vector in turn; the halves stay apart, so that nothing is copied."""
+
+    def __init__(self, cfg: Config, dim: int):
+        super().__init__()
+        self.sizes = dim // 2, dim - dim // 2
+        sizes = [(self.sizes[i % 2], 2 * self.sizes[1 - i % 2]) for i in range(cfg.couplings)]
+        self.nets = nn.ModuleList(mlp(inputs, cfg.hidden, outputs) for inputs, outputs in sizes)
+
+    def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        halves, total = list(z.split(self.sizes, 1)), z.new_zeros(len(z))
+        for i, net in enumerate(self.nets):
+            a, b = i % 2, 1 - i % 2
+            s, t = scale_and_shift(net, halves[a])
+            halves[b] = halves[b] * s.exp() + t
+            total = total + s.sum(1)
+        return torch.cat(halves, 1), total
+
+    def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
+        halves, total = list(x.split(self.sizes, 1)), x.new_zeros(len(x))
+        for i, net in reversed(list(enumerate(self.nets))):
+            a, b = i % 2, 1 - i % 2
+            s, t = scale_and_shift(net, halves[a])
+            halves[b] = (halves[b] - t) * torch.exp(-s)
+            total = total - s.sum(1)
+        return torch.cat(halves, 1), total
 
 
 class AffineCoupling(nn.Module):
-    """Scales and shifts part B of dimension 1 as `net` says for part A; `second` says that A is the second part.
-
-    |s| stays below `limit`, and s and t see |z_A| up to `sight`: within both, float32 holds a stack of couplings and
-    its inverse also far away from the data.
-    """
+    """One coupling of two groups of channels, of these `sizes`; `second` says that A is the second group."""
 
     def __init__(
         self, net: nn.Module, sizes: tuple[int, int], second: bool, limit: float = LIMIT, sight: float = SIGHT
@@ -66,8 +96,7 @@ class AffineCoupling(nn.Module):
     def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> A, B, s(A), t(A)
         a, b = x.split(self.sizes, 1)
         a, b = (b, a) if self.second else (a, b)
-        s, t = self.net(a.clamp(-self.sight, self.sight)).chunk(2, 1)
-        return a, b, bounded(s, self.limit), t
+        return a, b, *scale_and_shift(self.net, a, self.limit, self.sight)
 
     def whole(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.cat((b, a) if self.second else (a, b), 1)
@@ -92,25 +121,17 @@ class CheckerboardCoupling(nn.Module):
         rows, columns = torch.arange(height)[:, None], torch.arange(width)
         self.register_buffer("a", ((rows + columns + white) % 2).float(), persistent=False)  # 1 where A is
 
-    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = (self.net(self.a * x.clamp(-SIGHT, SIGHT)) * (1 - self.a)).chunk(2, 1)
-        return bounded(s, LIMIT), t
+    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = scale_and_shift(self.net, self.a * x)
+        return s * (1 - self.a), t * (1 - self.a)
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        s, t = self.scale_and_shift(z)
+        s, t = self.parts(z)
         return z * s.exp() + t, s.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        s, t = self.scale_and_shift(x)
+        s, t = self.parts(x)
         return (x - t) * torch.exp(-s), -s.flatten(1).sum(1)
-
-
-def on_vectors(cfg: Config, dim: int) -> Chain:
-    sizes = dim // 2, dim - dim // 2
-    return Chain(
-        AffineCoupling(mlp(sizes[i % 2], cfg.hidden, 2 * sizes[1 - i % 2]), sizes, i % 2 == 1)
-        for i in range(cfg.couplings)
-    )
 
 
 def on_images(cfg: Config, shape: tuple[int, int, int], scales: int) -> Chain:
@@ -134,7 +155,8 @@ class RealNVP(Flow):
         if len(shape) == 3:
             inner = [on_images(cfg, (shape[0], shape[1], shape[2]), cfg.scales), Scale(*shape), Logit()]
         else:
-            inner = [on_vectors(cfg, shape[0]), Scale(*shape)]
+            # Data in units of their own deviation need no more than that; the first network's input needs no gradient.
+            inner = [VectorCouplings(cfg, shape[0]), Scale(*shape).requires_grad_(False)]
         super().__init__(Chain(inner), base(cfg.base, math.prod(shape)), levels)
 
 
@@ -148,7 +170,6 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures or of
         loss = -model(examples.continuous(x)).mean()
         adam.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 50.0)
         adam.step()
         cosine.step()
         run.log(loss=loss)

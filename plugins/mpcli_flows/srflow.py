@@ -1,0 +1,268 @@
+"""SRFlow: super-resolution as a distribution, a flow over large pictures given the small one.
+
+    log p(x | y) = log p_z(f^-1(x; y)) + log |det df^-1/dx|        x [C, 4H, 4W] large,  y [C, H, W] small
+
+From data to latent, with u = g(y) from a network of its own, on h [C, H, W]:
+
+    residual          h -> h - B y                      B y the bicubic enlargement: an injector with nothing to learn
+    affine injector   h -> (h - b(u)) e^-a(u)           log |det| = -sum_ijk a(u)_ijk       every channel moves
+    coupling          h_B -> (h_B - t(h_A, u)) e^-s(h_A, u)                                 half of them, as in Glow
+    actnorm, 1x1 convolution, squeeze, split            as in Glow
+
+Many large pictures have the same small one, so there is no right answer but a density of them: each z gives another,
+and all should give y back when they are made small again. z = 0 (temperature 0) gives the one nearest to their mean,
+which is what the PSNR against the true picture rewards.
+
+Lugmayr, Danelljan, Van Gool and Timofte, SRFlow: Learning the Super-Resolution Space with Normalizing Flow, 2020.
+arXiv:2006.14200
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity
+from mpcli.errors import InputError
+from mpcli.kit import datasets, metrics
+from mpcli.kit.bijectors import Chain, FactorOut, Reshape, Unsqueeze, bounded
+from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.layers import ConvNet
+from mpcli.run import Run, Trained
+from mpcli_flows.glow import ActNorm, LUConv1x1
+from mpcli_flows.linear_flow import Examples, Flow, log_abs_det
+from mpcli_flows.realnvp import scale_and_shift
+
+FACTOR = 4  # two squeezes bring a large picture to the resolution of the small one
+
+
+@dataclass(frozen=True)
+class Config:
+    depth: Annotated[int, "steps K of each of the two levels", Ge(1)] = 4
+    channels: Annotated[int, "channels of the networks", Ge(1)] = 24
+    blocks: Annotated[int, "residual blocks of the network that reads the small picture", Ge(0)] = 2
+    dropout: Annotated[float, "share of channels dropped while training", Interval(ge=0, lt=1)] = 0.1
+    base: Annotated[BaseName, "distribution of z"] = "normal"
+    steps: Annotated[int, "training steps", Ge(1)] = 1200
+    batch: Annotated[int, "pictures a step", Ge(1)] = 16
+    lr: Annotated[float, "learning rate", Gt(0)] = 0.003
+    weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.05
+
+
+LIMIT, SIGHT = 1.0, 5.0
+
+Given = tuple[Tensor, Tensor]  # y [B, C, H, W], u [B, U, H, W]
+
+
+def small(x: Tensor) -> Tensor:  # [B, C, 4H, 4W] -> [B, C, H, W]
+    size = x.shape[2] // FACTOR, x.shape[3] // FACTOR
+    return F.interpolate(x, size, mode="bicubic", antialias=True)
+
+
+def large(y: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, 4H, 4W]
+    return F.interpolate(y, scale_factor=float(FACTOR), mode="bicubic", align_corners=False)
+
+
+class Residual(nn.Module):
+    """x = z + B y."""
+
+    def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        return z + large(c[0]), z.new_zeros(len(z))
+
+    def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        return x - large(c[0]), x.new_zeros(len(x))
+
+
+def seen_from(u: Tensor, h: Tensor) -> Tensor:  # u at the resolution of h
+    return u if u.shape[2:] == h.shape[2:] else F.interpolate(u, h.shape[2:], mode="nearest")
+
+
+class AffineInjector(nn.Module):
+    """x = e^a(u) z + b(u), for every channel of every pixel."""
+
+    def __init__(self, channels: int, features: int):
+        super().__init__()
+        self.net = ConvNet(features, features, 0, 2 * channels)
+
+    def parts(self, h: Tensor, c: Given) -> tuple[Tensor, Tensor]:  # -> a, b, both of the shape of h
+        a, b = self.net(seen_from(c[1], h)).chunk(2, 1)
+        return bounded(a, LIMIT), b
+
+    def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        a, b = self.parts(z, c)
+        return z * a.exp() + b, a.flatten(1).sum(1)
+
+    def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        a, b = self.parts(x, c)
+        return (x - b) * torch.exp(-a), -a.flatten(1).sum(1)
+
+
+class ConditionalCoupling(nn.Module):
+    """x_A = z_A,  x_B = z_B e^s(z_A, u) + t(z_A, u), on the two halves of the channels."""
+
+    def __init__(self, channels: int, cfg: Config):
+        super().__init__()
+        self.net = ConvNet(channels // 2 + cfg.channels, cfg.channels, 1, channels, cfg.dropout)
+
+    def parts(self, h: Tensor, c: Given) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        a, b = h.chunk(2, 1)
+        return a, b, *scale_and_shift(self.net, torch.cat((a, seen_from(c[1], h)), 1), LIMIT, SIGHT)
+
+    def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        a, b, s, t = self.parts(z, c)
+        return torch.cat((a, b * s.exp() + t), 1), s.flatten(1).sum(1)
+
+    def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
+        a, b, s, t = self.parts(x, c)
+        return torch.cat((a, (b - t) * torch.exp(-s)), 1), -s.flatten(1).sum(1)
+
+
+def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
+    """From flat z to h [C, H, W]; read it from the end for the way from data to latent."""
+    c, h, w = 4 * shape[0], shape[1] // 2, shape[2] // 2
+    steps: list[nn.Module] = []
+    for _ in range(cfg.depth):
+        steps += [ConditionalCoupling(c, cfg), AffineInjector(c, cfg.channels), LUConv1x1(c), ActNorm(c)]
+    steps += [LUConv1x1(c), ActNorm(c), Unsqueeze()]  # the transition step, which blends channels after each squeeze
+    if levels == 1:
+        return Chain([Reshape(c, h, w), *steps])
+    deeper = level(cfg, (c // 2, h, w), levels - 1)
+    return Chain([FactorOut(deeper, (c, h, w)), AffineInjector(c, cfg.channels), *steps])
+
+
+class SRFlow(Flow):
+    def __init__(self, cfg: Config, shape: tuple[int, int, int], levels: int):
+        super().__init__(Chain([level(cfg, shape, 2), Residual()]), base(cfg.base, math.prod(shape)), levels)
+        self.encoder = nn.Sequential(
+            ConvNet(shape[0], cfg.channels, cfg.blocks, cfg.channels, cfg.dropout), nn.GroupNorm(1, cfg.channels)
+        )
+        nn.init.normal_(self.encoder[0].last.weight, std=0.05)  # u is read, not added: from zero it would learn nothing
+
+    def given(self, y: Tensor) -> Given:  # [B, C, H, W]
+        return y, self.encoder(y - 0.5)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # [B, C, 4H, 4W] -> log p(x | y) [B]
+        return super().forward(x, self.given(y))
+
+    def enlarge(self, y: Tensor, temperature: float) -> Tensor:  # -> [B, C, 4H, 4W] in [0, 1]
+        return self.pictures(len(y), temperature, self.given(y))
+
+
+def pictures(spec: str, device: torch.device) -> datasets.Images:
+    """Pictures whose sides are multiples of 4, what is over cut away at the right and below; four of them at least."""
+    images = datasets.images(spec).to(device)
+    c, h, w = images.shape
+    if min(h, w) < 2 * FACTOR:
+        raise InputError(f"{spec}: its pictures are {w}x{h}; right would be at least {2 * FACTOR}x{2 * FACTOR}")
+    return images
+
+
+def cut(x: Tensor, down: int = 0, right: int = 0) -> Tensor:
+    h, w = (side // FACTOR * FACTOR for side in x.shape[2:])
+    return x[:, :, down : down + h, right : right + w]
+
+
+def varied(x: Tensor) -> Tensor:
+    """Mirrored and cut in all ways that there are, by chance: few pictures do not show that these mean nothing."""
+    x = torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x, x.flip(3))
+    down, right = (int(torch.randint(side % FACTOR + 1, ())) for side in x.shape[2:])
+    return cut(x, down, right)
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "faces") -> None:
+    images = pictures(data, run.device)
+    examples = Examples(images, images.levels)
+    model = run.place(SRFlow(cfg, tuple(cut(images.train[:1]).shape[1:]), images.levels))
+    adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
+    batches = images.batches(cfg.batch, run.seed)
+    for step_x in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
+        x = varied(step_x)
+        loss = -model(examples.continuous(x), small(x)).mean()
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+        adam.step()
+        cosine.step()
+        run.log(loss=loss)
+    run.save(model, cfg, shape=tuple(x.shape[1:]), levels=images.levels)
+    run.result(**judged(model.eval(), images))
+
+
+@torch.no_grad()
+def judged(model: SRFlow, images: datasets.Images, draws: int = 8) -> dict[str, Tensor]:
+    """On the test pictures: likelihood, PSNR beside that of bicubic, and of several outputs their agreement with y."""
+    x = cut(images.test)
+    y = small(x)
+    nll = Examples(images, images.levels).nll(model, x, y).mean()
+    torch.manual_seed(0)
+    many = torch.stack([model.enlarge(y, 0.8) for _ in range(draws)])  # [K, N, C, H, W]
+    return {
+        "nll": nll,
+        "bits_per_dim": nll / x[0].numel() / math.log(2),
+        "psnr": metrics.psnr(model.enlarge(y, 0.0), x).mean(),
+        "psnr_of_mean": metrics.psnr(many.mean(0), x).mean(),
+        "psnr_bicubic": metrics.psnr(large(y).clamp(0, 1), x).mean(),
+        "psnr_small": metrics.psnr(small(many.flatten(0, 1)), y.repeat(draws, 1, 1, 1)).mean(),
+        "diversity": many.std(0).mean(),
+    }
+
+
+@torch.no_grad()
+def sample(
+    trained: Trained,
+    run: Run,
+    n: Annotated[int, "how many small pictures", Ge(1)] = 6,
+    each: Annotated[int, "how many large ones of each", Ge(1)] = 4,
+    temperature: Annotated[float, "factor on the deviations of z", Ge(0)] = 0.8,
+    data: Annotated[str | None, "pictures to make small first (that of the training)"] = None,
+) -> None:
+    """Rows of: the small picture, bicubic, temperature 0, draws, and the true one."""
+    model = trained.load(SRFlow, Config)
+    x = cut(pictures(data or trained.options["data"], run.device).test[:n])
+    if x.shape[1:] != tuple(trained.extras["shape"]):
+        has, needs = ("x".join(map(str, shape)) for shape in (x.shape[1:], trained.extras["shape"]))
+        raise InputError(f"--data {data}: its pictures are {has}; right would be {needs}, as in training")
+    y = small(x)
+    draws = [model.enlarge(y, temperature) for _ in range(each)]
+    shown = F.interpolate(y, scale_factor=float(FACTOR), mode="nearest")
+    run.image("samples.png", torch.stack([shown, large(y), model.enlarge(y, 0.0), *draws, x], 1))
+
+
+def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None) -> None:
+    run.result(**judged(trained.load(SRFlow, Config), pictures(data or trained.options["data"], run.device)))
+
+
+def gradcheck() -> Iterator[Case]:
+    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # h, u
+        return tuple(torch.randn(1, c, 2, 2, dtype=torch.float64, generator=g) for c in (2, 3))
+
+    def injector(u: Tensor) -> AffineInjector:
+        made = AffineInjector(2, 3).double().requires_grad_(False)
+        for i, p in enumerate(made.parameters()):
+            p.copy_(torch.sin(torch.arange(p.numel(), dtype=p.dtype) + i + u.mean()).reshape(p.shape) / 3)
+        return made
+
+    def given(u: Tensor) -> Given:
+        return u, u
+
+    yield identity(
+        "affine injector: log |det| = sum_ijk a(u)_ijk",
+        lambda h, u: log_abs_det(lambda z: injector(u)(z.reshape(h.shape), given(u))[0].flatten(), h.flatten()),
+        lambda h, u: injector(u).parts(h, given(u))[0].sum(),
+        drawn,
+        printed=lambda h, u: injector(u).parts(h, given(u))[0][:, :, 0, 0].sum(),
+    )
+    yield identity(
+        "h = e^a(u) ((h - b(u)) e^-a(u)) + b(u), a and b those of the same step",
+        lambda h, u: injector(u)(injector(u).inverse(h, given(u))[0], given(u))[0],
+        lambda h, u: h,
+        drawn,
+        printed=lambda h, u: injector(u).inverse(h, given(u))[0] * injector(u).parts(h, given(u))[0].exp()
+        + injector(u).parts(h, given(u.flip(1)))[1],
+    )
