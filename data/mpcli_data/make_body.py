@@ -10,8 +10,9 @@ What SMPL learns from scans is learned here, by the same steps, from people draw
    so that a person has betas ~ N(0, I); v_template is the mean person in the T-pose.
 3. J_regressor is the sparse non-negative regression from vertices to the joints of these people.
 4. posedirs is the linear regression, on R(theta) - I, from poses to what blend skinning lacks. There are no scans to
-   say what it lacks. A skinning that keeps volume does (`Reference`), which starts from the pose that the artists
-   modelled, so that in this pose the body is what they made.
+   say what it lacks. A better skinning does (`Reference`), which starts from the pose that the artists modelled, so
+   that in this pose the body is what they made; and what volume a limb then still loses at a bend is given back to it
+   (`keep_volume`), as flesh cannot be pressed together.
 
 Nothing of SMPL itself is used. The same assets and the same versions of numpy and scipy give the same file.
 """
@@ -34,15 +35,15 @@ from mpcli.kit.arrays import write_npz
 
 Array = NDArray[np.float64]
 
-VERTICES, PEOPLE, POSES, SHAPES = 6890, 1000, 400, 10
+VERTICES, PEOPLE, POSES, BENDS, SHAPES = 6890, 1000, 400, 60, 10
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
-SIDE = {"L": "Left", "R": "Right"}
 # SMPL's joints in their order, each with the bone of the rig that starts there; a finger follows the hand.
 BONES = [
     "Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot", "RightFoot", "Spine2",
     "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm",
     "LeftForeArm", "RightForeArm", "LeftHand", "RightHand", "LeftHandMiddle1", "RightHandMiddle1",
 ]  # fmt: skip
+LIMBS = (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)  # whose flesh keeps its volume; the trunk holds air
 # Measures that people have independently of build, one standard deviation each.
 MEASURES = {
     "arms/measure-upperarm-length": 0.25, "arms/measure-lowerarm-length": 0.25, "arms/measure-upperarm-circ": 0.2,
@@ -184,6 +185,14 @@ def chained(local: Array) -> Array:
     return np.array(turns)
 
 
+def below() -> Array:
+    """Whether a joint is another or hangs on it, [other, joint]."""
+    found = np.eye(24)
+    for j, p in list(enumerate(PARENTS))[1:]:
+        found[:, j] += found[:, p]
+    return found
+
+
 def blend(vertices: Array, weights: Array, turns: Array, shifts: Array) -> Array:
     """Linear blend skinning."""
     return np.einsum("vij,vj->vi", (weights @ turns.reshape(24, 9)).reshape(-1, 3, 3), vertices) + weights @ shifts
@@ -192,8 +201,8 @@ def blend(vertices: Array, weights: Array, turns: Array, shifts: Array) -> Array
 class Reference:
     """Skinning about centres of rotation: a vertex turns by its blended quaternion about a point of its own.
 
-    That point, the mean of surface points that are skinned alike, is skinned linearly. Nothing collapses and nothing
-    bulges, as it does with blended matrices or dual quaternions.
+    That point, the mean of surface points that are skinned alike, is skinned linearly. A twist collapses nothing, as it
+    does with blended matrices, and a bend bulges nothing, as with dual quaternions; but a bend still loses volume.
 
     Le and Hodgins, Real-Time Skeletal Skinning with Optimized Centers of Rotation, ACM Transactions on Graphics 35(4),
     2016.
@@ -355,12 +364,7 @@ def regress_correctives(
     """
     weights, centres = reference.weights, reference.centres(modelled)
     raised = to_t_pose(modelled_joints)
-    below = np.zeros((24, 24), dtype=bool)  # below[j, k]: k is j or hangs on it
-    for k in range(24):
-        j = k
-        while j >= 0:
-            below[j, k] = True
-            j = PARENTS[j]
+    share = weights @ below().T  # how much of each vertex moves with each joint
     features, blends, gaps = [], [], []
     for _ in range(POSES):
         local = draw_pose(rng)
@@ -377,7 +381,7 @@ def regress_correctives(
     posedirs = np.zeros((len(weights), 3, 207))
     for v in range(len(weights)):
         # Only a joint between two bones that both move the vertex changes how they blend there.
-        bent = [j for j in range(1, 24) if 0.02 < weights[v][below[j]].sum() < 0.98]
+        bent = [j for j in range(1, 24) if 0.02 < share[v, j] < 0.98]
         if not bent:
             continue
         columns = np.concatenate([np.arange(9 * (j - 1), 9 * j) for j in bent])
@@ -385,6 +389,56 @@ def regress_correctives(
         ridge = rows.T @ rows + 0.3 * np.eye(rows.shape[1])
         posedirs[v][:, columns] = np.linalg.solve(ridge, rows.T @ gap[:, v].reshape(-1)).reshape(3, -1)
     return posedirs
+
+
+def area_and_volume(vertices: Array, faces: NDArray[np.int64]) -> tuple[Array, float]:
+    """The volume of a closed mesh after its gradient, at each vertex: its share of area, along its normal."""
+    corners = vertices[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 6
+    area = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(area, faces[:, k], normal)
+    return area, float((corners[:, 0] * normal).sum())
+
+
+def keep_volume(
+    template: Array,
+    joints: Array,
+    faces: NDArray[np.int64],
+    weights: Array,
+    posedirs: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """posedirs with which a limb that bends at one joint has the volume that it has at rest.
+
+    The vertices about the joint go out along their normals, those most that both bones move alike, until the volume is
+    there. What they go is regressed on R(theta) - I, and added to the posedirs of the joint.
+    """
+    kept = posedirs.copy()
+    share, (_, volume) = weights @ below().T, area_and_volume(template, faces)
+    for j in LIMBS:
+        near = np.flatnonzero((share[:, j] > 0.02) & (share[:, j] < 0.98))
+        amount = 4 * share[:, j, None] * (1 - share[:, j, None])
+        columns = slice(9 * (j - 1), 9 * j)
+        rows, gaps = [], []
+        for _ in range(BENDS):
+            local = np.tile(np.eye(3), (24, 1, 1))
+            local[j] = draw_pose(rng)[j]
+            feature, turns = (local[j] - np.eye(3)).reshape(-1), chained(local)
+            shifts = places(turns, joints) - np.einsum("kij,kj->ki", turns, joints)
+            bent = blend(template + posedirs[:, :, columns] @ feature, weights, turns, shifts)
+            full = bent
+            for _ in range(3):  # Newton's steps
+                area, now = area_and_volume(full, faces)
+                outward = amount * area / np.linalg.norm(area, axis=1, keepdims=True)
+                full = full + (volume - now) / (area * outward).sum() * outward
+            blended = (weights[near] @ turns.reshape(24, 9)).reshape(-1, 3, 3)
+            rows.append(np.einsum("vij,c->vijc", blended, feature).reshape(len(near), 3, 27))
+            gaps.append((full - bent)[near])
+        left, right = np.concatenate(rows, 1), np.concatenate(gaps, 1)
+        ridge = left.mT @ left + 0.05 * np.eye(27)
+        kept[near, :, columns] += np.linalg.solve(ridge, left.mT @ right[..., None]).reshape(-1, 3, 9)
+    return kept
 
 
 def landmarks(assets: Assets, vertices: Array, joints: Array, weights: Array, person: Array) -> dict[str, int]:
@@ -445,6 +499,7 @@ def main() -> None:
     correctives = regress_correctives(
         template, regressor @ template, modelled - origin, modelled_joints - origin, reference, rng
     )
+    correctives = keep_volume(template, regressor @ template, faces, weights, correctives, rng)
     correctives[abs(correctives) < 1e-4] = 0
     marks = landmarks(assets, template, regressor @ template, weights, whole - origin)
 

@@ -1,7 +1,6 @@
 """What is said of SMPL, measured: correctives keep volume, ten shapes suffice, gradients by hand are the gradients."""
 
 import dataclasses
-import importlib.util
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import trimesh
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smpl.files import random_body
 
-ELBOW, HIP, KNEE = 18, 1, 4
+ELBOW, WRIST, HIP, KNEE = 18, 20, 1, 4  # on the left; the right one is the next
 
 
 def volume_of_bend(model: SMPL, joint: int, axis: int, angle: float, faces: np.ndarray) -> float:
@@ -22,16 +21,22 @@ def volume_of_bend(model: SMPL, joint: int, axis: int, angle: float, faces: np.n
     return trimesh.Trimesh(bent, faces, process=False).volume - trimesh.Trimesh(still, faces, process=False).volume
 
 
-@pytest.mark.parametrize(("joint", "axis", "angle"), [(ELBOW, 1, -1.5), (KNEE, 0, 1.5), (HIP, 0, -1.5)])
-def test_skinning_alone_loses_volume_at_a_bend_and_correctives_give_part_of_it_back(joint, axis, angle):
-    """Of the loss 66% is left at the elbow, 11% at the knee, 47% at the hip."""
+@pytest.mark.parametrize("angle", [1.0, 1.5])
+@pytest.mark.parametrize(
+    ("joint", "axis", "sense"),
+    [(ELBOW, 1, -1), (ELBOW + 1, 1, 1), (KNEE, 0, 1), (KNEE + 1, 0, 1), (HIP, 0, -1), (HIP + 1, 0, -1), (WRIST, 0, 1)],
+)
+def test_skinning_alone_loses_volume_and_correctives_give_most_of_it_back(joint, axis, sense, angle):
+    """At a bend; and at the twist of a wrist. Flesh cannot be pressed together, so that all of it would be right.
+
+    Most: they give back more than they leave lost, and do not add as much as was lost.
+    """
     body = read_body()
     bare = dataclasses.replace(body, correctives=0 * body.correctives)
-    alone = volume_of_bend(SMPL(bare), joint, axis, angle, body.faces)
-    corrected = volume_of_bend(SMPL(body), joint, axis, angle, body.faces)
-    assert alone < -1e-4  # cubic metres: a hundred millilitres and more
-    assert alone < corrected < 0
-    assert corrected > 0.75 * alone
+    alone = volume_of_bend(SMPL(bare), joint, axis, sense * angle, body.faces)
+    corrected = volume_of_bend(SMPL(body), joint, axis, sense * angle, body.faces)
+    assert alone < -1e-5  # cubic metres: ten millilitres and more
+    assert abs(corrected) < abs(alone) / 2
 
 
 def test_correctives_are_no_linear_function_of_the_angle():
@@ -46,22 +51,6 @@ def test_correctives_are_no_linear_function_of_the_angle():
     once, twice = rest[1] - rest[0], rest[2] - rest[0]
     assert once.abs().max() > 1e-3
     assert (twice - 2 * once).abs().max() > 0.1 * twice.abs().max()
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("anny") is None, reason="the package anny, whose people are drawn, is absent"
-)
-def test_ten_shapes_suffice_for_people_not_seen():
-    """The curve of principal components, on bodies that they were not computed from."""
-    from mpcli_data.make_body import Assets, people
-
-    bodies = people(Assets(), 150, np.random.default_rng(1))[0].reshape(150, -1)
-    seen, unseen = bodies[:110], bodies[110:]
-    components = np.linalg.svd(seen - seen.mean(0), full_matrices=False)[2]
-    away = unseen - seen.mean(0)
-    left = [1 - ((away @ components[:n].T) ** 2).sum() / (away**2).sum() for n in (1, 3, 10)]
-    assert left[0] > 0.1 and left[2] < 0.03
-    assert left[0] > left[1] > left[2]
 
 
 def test_the_embedded_shapes_are_components_of_unit_deviation():

@@ -14,7 +14,6 @@ Loper, Mahmood, Romero, Pons-Moll and Black, SMPL: A Skinned Multi-Person Linear
 """
 
 import copy
-import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,13 +25,13 @@ import trimesh
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
-from mpcli.kit.rotations import axis_angle_to_matrix, skew
+from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import Run
 from mpcli_bodies.smpl import gltf
-from mpcli_bodies.smpl.files import Body, Motion, random_body, read_body, read_motion, walk
+from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
 from mpcli_bodies.smpl.view import camera_for, upward
 
 __all__ = ["SMPL", "Body", "Motion", "read_body", "read_motion"]
@@ -178,7 +177,8 @@ def render(
     seconds: Annotated[float | None, "length of .gif and .mp4 [default: 2] and of .glb [default: all]", Gt(0)] = None,
     fps: Annotated[float, "frames a second of .gif and .mp4, at most those of the motion", Gt(0)] = 20.0,
     size: Annotated[int, "height of the picture in pixels", Interval(ge=16, le=8192)] = 512,
-    azimuth: Annotated[float, "where the camera stands: degrees from the front, counter-clockwise from above"] = 30.0,
+    azimuth: Annotated[float, "angle of the camera around the body, radians; 0: in front of it"] = 0.5,
+    elevation: Annotated[float, "angle of the camera above the body, radians", Interval(ge=-1.57, le=1.57)] = 0.12,
 ) -> None:
     """A picture; with `--out` NAME.ply or .obj the posed mesh, .gif or .mp4 the motion, .glb the motion as glTF.
 
@@ -213,87 +213,14 @@ def render(
     if run.suffix in (".ply", ".obj", ".stl"):
         run.mesh("body.ply", meshes[0])
         return
-    camera = camera_for(vertices, up, math.radians(azimuth), size)
+    camera = camera_for(vertices, up, azimuth, elevation, size)
     pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)
 
 
 def gradcheck() -> Iterator[Case]:
-    def draw(g: torch.Generator) -> tuple[Any, ...]:
-        body = random_body(g, vertices=40)
-        pose, betas, c = (
-            torch.randn(*size, generator=g, dtype=torch.float64) for size in ((1, 24, 3), (1, 10), (40, 3))
-        )
-        return 0.7 * pose, betas, c, body, SMPL(body, torch.float64)
+    from mpcli_bodies.smpl import cases  # whose bodies are the class above
 
-    def seen(pose: Tensor, betas: Tensor, c: Tensor, body: Body, model: SMPL) -> Tensor:
-        vertices, joints = model(betas, pose)
-        return (vertices * c).sum() + (joints * c[:24]).sum()
-
-    def slope(name: int) -> Any:  # by autograd, through the backward pass above
-        def gradient_of(*drawn: Any) -> Tensor:
-            asked = [x.detach().requires_grad_() if i == name else x for i, x in enumerate(drawn)]
-            return torch.autograd.grad(seen(*asked), asked[name])[0]
-
-        return gradient_of
-
-    yield gradient("d v / d theta", seen, slope(0), draw)
-    yield gradient(
-        "d v / d beta",
-        lambda betas, pose, *others: seen(pose, betas, *others),
-        lambda betas, pose, *others: slope(1)(pose, betas, *others),
-        lambda g: (lambda pose, betas, *others: (betas, pose, *others))(*draw(g)),
-    )
-
-    def still(pose: Tensor) -> Tensor:
-        return torch.eye(3).to(pose).expand(*pose.shape[:-1], 3, 3)
-
-    def shaped(pose: Tensor, betas: Tensor, c: Tensor, body: Body, model: SMPL) -> Tensor:  # T + sum_n beta_n S_n
-        return torch.from_numpy(body.template + body.shapes @ betas[0].numpy())
-
-    def corrected(row: Tensor, body: Body) -> Tensor:  # sum_n row_n P_n
-        return torch.from_numpy(body.correctives) @ row[0, 1:].flatten()
-
-    yield identity(
-        "T(beta, theta) has (R_n(theta) - R_n(theta*)) P_n; printed: linear in theta",
-        lambda pose, betas, c, body, model: model.rest(betas, axis_angle_to_matrix(pose))[0][0].mT,
-        lambda pose, *o: shaped(pose, *o) + corrected(axis_angle_to_matrix(pose) - still(pose), o[2]),
-        draw,
-        printed=lambda pose, *o: shaped(pose, *o) + corrected(skew(pose), o[2]),
-    )
-    yield identity(
-        "T(beta, theta*) = T + sum_n beta_n S_n; printed: R(theta*) not taken off",
-        lambda pose, betas, c, body, model: model(betas, 0 * pose)[0][0],
-        shaped,
-        draw,
-        printed=lambda pose, *o: shaped(pose, *o) + corrected(still(pose), o[2]),
-    )
-    yield identity(
-        "beta = 0 and theta = theta* give the template",
-        lambda pose, betas, c, body, model: model(0 * betas, 0 * pose)[0][0],
-        lambda pose, betas, c, body, model: torch.from_numpy(body.template),
-        draw,
-    )
-    yield identity(
-        "J(beta) = J (T + sum_n beta_n S_n)",
-        lambda pose, betas, c, body, model: model(betas, 0 * pose)[1][0],
-        lambda pose, *o: torch.from_numpy(o[2].regressor) @ shaped(pose, *o),
-        draw,
-    )
-
-    def turned(pose: Tensor, betas: Tensor, c: Tensor, body: Body, model: SMPL) -> Tensor:
-        vertices, joints = model(betas, torch.cat([0 * pose[:, :1], pose[:, 1:]], 1))
-        return (vertices - joints[:, :1]) @ axis_angle_to_matrix(pose[:, 0]).mT + joints[:, :1]
-
-    yield identity("theta_0 turns the body about its root", lambda p, b, c, f, model: model(b, p)[0], turned, draw)
-
-    def carried(pose: Tensor, betas: Tensor, c: Tensor, body: Body, model: SMPL) -> Tensor:
-        moved = dataclasses.replace(body, template=body.template + c[0].numpy())
-        return SMPL(moved, torch.float64)(betas, pose)[0]
-
-    yield identity(
-        "sum_k w_k = 1: a template moved by c gives a body moved by c",
-        carried,
-        lambda pose, betas, c, body, model: model(betas, pose)[0] + c[0],
-        draw,
-    )
+    yield from cases.gradients()
+    yield from cases.blend_shapes()
+    yield from cases.skinning()

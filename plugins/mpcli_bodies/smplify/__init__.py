@@ -1,6 +1,6 @@
 """SMPLify: the body behind keypoints, joints or a scan, by descending an energy from the mean pose.
 
-    E(beta, theta, t) = 1/s^2 sum_i w_i rho(e_i) + 1/2 sum_j |(theta_j - mu_j) / tau_j|^2 + 1/2 |beta|^2
+    E(beta, theta, t) = 1/s^2 sum_i w_i rho(e_i) + 1/2 (theta - mu)' C^-1 (theta - mu) + 1/2 |beta|^2
                         + sum_hinges exp(-a (bend + b))
     e_i = |Pi(x_i(beta, theta, t)) - y_i| z / f      keypoints: pixels, as metres at the distance z of the body
         = |x_i(beta, theta, t) - y_i|                joints, or points of a scan and their nearest on the skin
@@ -32,7 +32,7 @@ import trimesh
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
 from mpcli.kit.arrays import write_npz
@@ -40,7 +40,7 @@ from mpcli.kit.datasets.files import read_image
 from mpcli.run import IMAGES, MESHES, Run
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smplify import prior
-from mpcli_bodies.smplify.observed import InPicture, InSpace, Scan, project, read, robust
+from mpcli_bodies.smplify.observed import InPicture, InSpace, Scan, read
 from mpcli_bodies.smplify.picture import overlay
 
 
@@ -87,7 +87,7 @@ class People(nn.Module):
 
     def forward(self, seen: InPicture | InSpace | Scan, rows: Tensor, now: Stage) -> Tensor:  # E [h]
         betas, pose, place = self.guess(rows)
-        unusual = 0.5 * ((pose - self.mean)[:, 1:] / self.deviation[1:]).square().sum((1, 2))
+        unusual = 0.5 * prior.independent((pose - self.mean) / self.deviation)[:, 1:].square().sum((1, 2))
         build = 0.5 * betas.square().sum(1)
         return (
             seen.misfit(betas, pose, place, now.fine) / max(now.s, seen.certain) ** 2
@@ -185,57 +185,8 @@ def write(run: Run, seen: InPicture | InSpace | Scan, faces: np.ndarray, best: t
 
 
 def gradcheck() -> Iterator[Case]:
-    def normal(g: torch.Generator, *size: int) -> Tensor:
-        return torch.randn(*size, generator=g, dtype=torch.float64)
+    from mpcli_bodies.smplify import cases  # which are about the functions above
 
-    def before_camera(g: torch.Generator) -> tuple[Tensor, ...]:
-        centre = 100 * normal(g, 2)
-        return (
-            normal(g, 6, 3) - torch.tensor([0.0, 0, 6]),
-            500 + 100 * torch.rand(1, generator=g),
-            centre,
-            1 + normal(g, 1).abs(),
-        )
-
-    def flow(x: Tensor, f: Tensor, c: Tensor, a: Tensor) -> Tensor:
-        z = x[:, 2]
-        right, down = f / -z, f / z
-        return torch.stack([right, down, f * (x[:, 0] - x[:, 1]) / z.square()], 1)
-
-    yield gradient(
-        "dPi/dx = f (1/-z, 1/z, (x - y)/z^2), summed over u and v",
-        lambda x, f, c, a: project(x, f, c),
-        flow,
-        before_camera,
-    )
-    yield identity(
-        "Pi(a x) = Pi(x): size and distance cannot be told apart",
-        lambda x, f, c, a: project(a * x, f, c),
-        lambda x, f, c, a: project(x, f, c),
-        before_camera,
-    )
-
-    def errors(g: torch.Generator) -> tuple[Tensor, float]:
-        return normal(g, 8), 0.5
-
-    yield gradient(
-        "rho'(e) = 2 e sigma^4 / (sigma^2 + e^2)^2",
-        lambda e, sigma: robust(e.square(), sigma),
-        lambda e, sigma: 2 * e * sigma**4 / (sigma**2 + e.square()).square(),
-        errors,
-    )
-    yield inequality("rho(e) <= e^2", lambda e, sigma: robust(e.square(), sigma), lambda e, sigma: e.square(), errors)
-    yield inequality(
-        "rho(e) <= sigma^2", lambda e, sigma: robust(e.square(), sigma), lambda e, sigma: 0 * e + sigma**2, errors
-    )
-
-    def poses(g: torch.Generator) -> tuple[Tensor]:
-        return (0.05 * normal(g, 2, 24, 3),)
-
-    def pull(pose: Tensor) -> Tensor:
-        slope = torch.zeros_like(pose)
-        for joint, axis, sign in prior.HINGES:
-            slope[:, joint, axis] = -20 * sign * torch.exp(-20 * (sign * pose[:, joint, axis] + 0.1))
-        return slope
-
-    yield gradient("hinges: -a sign exp(-a (bend + b))", overextension, pull, poses)
+    yield from cases.camera()
+    yield from cases.errors()
+    yield from cases.priors()

@@ -230,7 +230,7 @@ class Scan:
 
 
 def _onto(points: Tensor, vertices: Tensor) -> tuple[Cameras, Tensor]:
-    camera = camera_for(vertices[None].cpu(), (0.0, 1.0, 0.0), 0.5, 512)
+    camera = camera_for(vertices[None].cpu(), (0.0, 1.0, 0.0), 0.5, 0.12, 512)
     return camera, camera.project(points.cpu())[0][0]
 
 

@@ -1,8 +1,9 @@
-"""What poses people take, from anatomy: a Gaussian over each joint's axis-angle vector, and the sense of the hinges.
+"""What poses people take, from anatomy: a Gaussian over the joints' axis-angle vectors, and the sense of the hinges.
 
 Means are those of somebody standing at ease, deviations about a quarter of the range of motion of the joint. Axes are
 those of the body at rest in the T-pose: x to its left, y up, z forward. Written for the left side; on the right, turns
-about y and z change sign.
+about y and z change sign. Joints are independent but for the hip and the knee: the muscles behind the thigh span both,
+so that a thigh is lifted far only with the knee bent.
 
 Ranges: Norkin and White, Measurement of Joint Motion: A Guide to Goniometry, 5th edition, 2016.
 """
@@ -37,6 +38,19 @@ def poses(joints: int) -> tuple[Tensor, Tensor]:
         rows.append((mean[0], sign * mean[1], sign * mean[2], *deviation))
     table = torch.tensor(rows[:joints])
     return table[:, :3], table[:, 3:]
+
+
+BENT_TOGETHER = 0.5  # how hip and knee correlate
+
+
+def independent(away: Tensor) -> Tensor:
+    """Deviations from the mean, in units of each one's own, [B, K, 3] -> the same people in independent N(0, 1).
+
+    A knee is told relative to what its hip makes likely: (knee + rho hip) / sqrt(1 - rho^2); a lifted thigh is at -x.
+    """
+    knees = away[:, 4:6, :1] + BENT_TOGETHER * away[:, 1:3, :1]
+    knees = torch.cat([knees / (1 - BENT_TOGETHER**2) ** 0.5, away[:, 4:6, 1:]], -1)
+    return torch.cat([away[:, :4], knees, away[:, 6:]], 1)
 
 
 # joint, axis, and the sign with which the angle grows as the hinge bends its natural way
