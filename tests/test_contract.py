@@ -21,15 +21,28 @@ OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
 SMALL: dict[tuple[str, str], list[str]] = {
     ("train", "vae"): ["--hidden", "16", "--importance", "5"],
     ("evaluate", "vae"): ["--importance", "5"],
+    ("train", "srflow"): ["--depth", "1", "--channels", "4", "--blocks", "0"],
+    ("train", "cflow"): ["--depth", "2", "--channels", "4"],
     ("train", "igr"): ["--width", "16", "--depth", "2", "--batch", "32"],
     ("render", "igr"): ["--size", "32"],
     ("marching_cubes", "igr"): ["--resolution", "24"],
     ("evaluate", "igr"): ["--resolution", "24"],
     ("train", "nerf"): ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
     ("marching_cubes", "nerf"): ["--resolution", "16"],
+    ("rl_run", "bandit"): ["--tasks", "20"],
+    ("rl_run", "value_iteration"): ["--eval-episodes", "2"],
+    ("rl_run", "policy_iteration"): ["--eval-episodes", "2"],
+    ("rl_run", "monte_carlo"): ["--eval-episodes", "2"],
+    ("rl_run", "td0"): ["--eval-episodes", "2", "--copies", "3"],
     ("rl_run", "q_learning"): ["--eval-episodes", "2"],
+    ("rl_run", "sarsa"): ["--eval-episodes", "2"],
+    ("rl_run", "dyna"): ["--eval-episodes", "2"],
     ("rl_run", "dqn"): ["--hidden", "8", "--warmup", "2", "--eval-episodes", "2"],
     ("evaluate", "dqn"): ["--eval-episodes", "2"],
+    ("rl_run", "reinforce"): ["--hidden", "8", "--eval-episodes", "2"],
+    ("evaluate", "reinforce"): ["--eval-episodes", "2"],
+    ("rl_run", "actor_critic"): ["--hidden", "8", "--copies", "1", "--rollout", "1", "--eval-episodes", "2"],
+    ("evaluate", "actor_critic"): ["--eval-episodes", "2"],
 }
 
 

@@ -14,12 +14,16 @@ from gymnasium.envs.toy_text.cliffwalking import CliffWalkingEnv
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from gymnasium.envs.toy_text.taxi import TaxiEnv
 from jaxtyping import Float, Int, Shaped
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy import ndarray as Array
 
+from mpcli.kit.gridworld import SIGNS, Gridworld
 from mpcli.run import Run
 
 WINDOW = 0.05  # of all episodes are averaged into one point of the smooth curve
+SIGNED = 30  # cells along a side up to which an action is drawn as a sign
 
 Episode = tuple[int, float, int]  # steps taken when it ended, return, length
 
@@ -118,8 +122,12 @@ class Map:
 
 
 def layout(env: gym.Env) -> Map | None:
-    """The map of an environment that has one (CliffWalking, FrozenLake, Taxi), else None."""
+    """The map of an environment that has one (Gridworld, CliffWalking, FrozenLake, Taxi), else None."""
     world = env.unwrapped
+    if isinstance(world, Gridworld):
+        letters = np.where(world.cells == b".", b"", world.cells).astype("U1")
+        moves = tuple(SIGNS[direction] for direction in world.moves)
+        return Map(np.arange(letters.size).reshape(1, *letters.shape), letters[None], ("",), moves)
     if isinstance(world, CliffWalkingEnv):
         letters = np.where(world._cliff, "C", "")
         letters[-1, 0], letters[-1, -1] = "S", "G"
@@ -144,6 +152,8 @@ def policy_map(
 ) -> None:
     """Write values.png: the value max_a Q of every state as colour, its greedy action as a sign.
 
+    A map too wide for signs becomes two panels, one of values and one of actions as colours.
+
     Args:
         visits: states never visited are left grey, for there Q says nothing.
         path: the states of a greedy episode, drawn as a line on a map of one panel.
@@ -151,31 +161,48 @@ def policy_map(
     known = visits.sum(1)[chart.states] > 0
     value = np.ma.masked_where(~known, q.max(1)[chart.states])
     count, rows, columns = chart.states.shape
-    across = min(count, 4)
+    wide = max(rows, columns) > SIGNED
+    across = min(count, 4) if not wide else 2 * count
     down = math.ceil(count / across)
-    size = 0.62 if count == 1 else 0.42
+    size = min(0.62 if count == 1 else 0.42, 5.5 / max(rows, columns) if wide else 1)
     figure = Figure((max(4.0, across * columns * size + 1.6), down * (rows * size + 0.4) + 0.5), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     low, high = (value.min(), value.max()) if value.count() else (0.0, 1.0)
     outline = [effects.withStroke(linewidth=2, foreground="black")]
-    for panel, states, letters, known_here, colours, title in zip(
-        panels, chart.states, chart.letters, known, value, chart.titles, strict=True
-    ):
+    charts = panels[::2] if wide else panels
+    for panel in panels:
         panel.set_facecolor("0.6")
-        image = panel.imshow(colours, vmin=low, vmax=high, cmap="viridis")
-        panel.set_title(title, fontsize=8)
         panel.set(xticks=[], yticks=[])
+    for panel, states, letters, known_here, colours, title in zip(
+        charts, chart.states, chart.letters, known, value, chart.titles, strict=True
+    ):
+        image = panel.imshow(colours, vmin=low, vmax=high, cmap="viridis")
+        walls = np.ma.masked_where(letters != "#", np.zeros(letters.shape))
+        panel.imshow(walls, cmap="gray", vmin=0, vmax=1)
+        panel.set_title(title, fontsize=8)
+        if len(path) and count == 1:
+            # The shape of the map is that of its numbering wherever there is one panel.
+            where = np.array(np.unravel_index(np.asarray(path), (rows, columns)))
+            panel.plot(where[1], where[0], color="crimson", linewidth=1.5 if wide else 3, alpha=0.7)
+        if wide:
+            continue
         for (row, column), state in np.ndenumerate(states):
-            if letters[row, column]:
+            if letters[row, column] not in ("", "#"):
                 panel.text(column - 0.45, row - 0.42, letters[row, column], color="white", fontsize=7, va="top")
             if known_here[row, column]:
                 sign = chart.moves[int(q[state].argmax())]
                 panel.text(
                     column, row, sign, color="white", ha="center", va="center", fontsize=13, path_effects=outline
                 )
-        if len(path) and count == 1:
-            where = np.array([np.argwhere(states == state)[0] for state in path])
-            panel.plot(where[:, 1], where[:, 0], color="crimson", linewidth=3, alpha=0.7)
-    figure.colorbar(image, ax=panels.tolist(), label="value of the greedy action", shrink=0.9)
+    if wide:
+        for panel, states, known_here in zip(panels[1::2], chart.states, known, strict=True):
+            actions = np.ma.masked_where(~known_here, q.argmax(1)[states])
+            colours = ListedColormap(colormaps["Set2"](range(len(chart.moves))))
+            greedy = panel.imshow(actions, vmin=-0.5, vmax=len(chart.moves) - 0.5, cmap=colours)
+            legend = figure.colorbar(greedy, ax=panel, ticks=range(len(chart.moves)), shrink=0.5)
+            legend.ax.set_yticklabels(chart.moves)
+    figure.colorbar(
+        image, ax=charts.tolist(), label="value of the greedy action", shrink=0.9, location="left" if wide else "right"
+    )
     with run.file("values.png") as path_:
         figure.savefig(path_, dpi=120)

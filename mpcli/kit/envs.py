@@ -1,4 +1,6 @@
-"""Environments of Gymnasium: made by name, stepped so that training can resume exactly, and solved where they can be.
+"""Environments of Gymnasium: made by name, and stepped so that training can resume exactly.
+
+Beside Gymnasium's own, a name can be `mpcli/Gridworld-v0`, a map of cells in text (`mpcli.kit.gridworld`).
 
 An environment is deterministic given the seed of its last reset and the actions since. `Episodes` seeds every reset
 with a function of (run seed, copy, number of the episode) and keeps the actions of the episode under way; that is its
@@ -21,7 +23,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -30,8 +31,6 @@ import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy import ndarray as Array
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
 from mpcli.errors import InputError
@@ -40,6 +39,8 @@ LIMIT = 1000  # steps of an episode where the environment was registered without
 MOST_STATES = 10**7  # a table larger than this is no table
 
 TRAINING, EVALUATION, SELECTION, PICTURE = range(4)  # purposes of an episode: none shares a seed with another
+
+gym.register("mpcli/Gridworld-v0", entry_point="mpcli.kit.gridworld:Gridworld")
 
 Kind = Literal["discrete", "vector", "image"]
 Policy = Callable[[Array], Array]  # observations [N, ...] -> actions [N]
@@ -76,6 +77,8 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
         close = _closest(identifier)
         hint = f"did you mean {' or '.join(close)}?" if close else f"Gymnasium has {', '.join(_some()[:12])}, ..."
         raise InputError(f"--env {name}: there is no such environment; {hint}") from error
+    except InputError as error:
+        raise InputError(f"--env {name}: {error}") from error
     except Exception as error:  # whatever the environment's own constructor raises
         what = str(error) if isinstance(error, gym.error.Error) else f"{type(error).__name__}: {error}"
         raise InputError(f"--env {name}: cannot be made ({what.strip().splitlines()[0]})") from error
@@ -312,6 +315,7 @@ class Copies:
 
     Attributes:
         observation: [N, *shape], the states to act in; a new array every step. Real ones are float32.
+        over: [N] bool, whose episode ended with the last step, by the world or by a step limit.
         action_space: of one copy.
     """
 
@@ -320,6 +324,7 @@ class Copies:
         space = self._copies[0].env.observation_space
         self.action_space = self._copies[0].env.action_space
         self._shape, self._dtype = (count, *(space.shape or ())), _stored(space)
+        self.over = np.zeros(count, bool)
         self.observation = self._stack([copy.observation for copy in self._copies])
 
     def __len__(self) -> int:
@@ -343,12 +348,29 @@ class Copies:
             The states reached [N, *shape], rewards [N] float32, terminated [N] bool; as `Episodes.step` gives them.
         """
         chosen = actions.tolist() if actions.ndim == 1 else actions
+        playing = [copy.episode for copy in self._copies]
         steps = [copy.step(action) for copy, action in zip(self._copies, chosen, strict=True)]
         reached, rewards, terminated = zip(*steps, strict=True)
         stacked = self.observation = self._stack(reached)
-        if any(copy.observation is not last for copy, last in zip(self._copies, reached, strict=True)):
+        self.over = np.array([copy.episode > before for copy, before in zip(self._copies, playing, strict=True)])
+        if self.over.any():
             self.observation = self._stack([copy.observation for copy in self._copies])
         return stacked, np.array(rewards, np.float32), np.array(terminated)
+
+    @property
+    def ended(self) -> int:
+        """How many episodes are over."""
+        return sum(len(copy.finished) for copy in self._copies)
+
+    @property
+    def steps(self) -> int:
+        """Steps taken by all copies together."""
+        return sum(copy.steps for copy in self._copies)
+
+    @property
+    def episodes(self) -> Int[Array, " N"]:
+        """How many episodes each copy has behind it."""
+        return np.array([copy.episode for copy in self._copies])
 
     @property
     def latest(self) -> float:
@@ -473,109 +495,3 @@ def _picture(env: gym.Env, width: int) -> Array:
     height, wide = (size // factor for size in picture.shape[:2])
     cut = picture[: height * factor, : wide * factor, :3]
     return cut.reshape(height, factor, wide, factor, 3).mean((1, 3)).round().astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Table:
-    """The whole model of an environment with S states and A actions, in memory linear in its transitions.
-
-    Attributes:
-        p: [S * A, S] sparse, row s * A + a: the probability that the episode goes on in each state. What a row lacks
-            to 1 is the probability that the episode ends.
-        r: [S, A] expected rewards.
-        start: [S] distribution of the first state.
-    """
-
-    p: sparse.csr_array
-    r: Float[Array, "S A"]
-    start: Float[Array, " S"]
-
-    @property
-    def terminal(self) -> Float[Array, "S A"]:
-        """[S, A], the probability that the episode ends."""
-        return (1 - np.asarray(self.p.sum(1))).reshape(self.r.shape)
-
-    def backup(self, value: Float[Array, " S"], gamma: float) -> Float[Array, "S A"]:
-        """r + gamma P v: from values [S] of states to values [S, A] of actions."""
-        return self.r + gamma * (self.p @ value).reshape(self.r.shape)
-
-
-def has_table(env: gym.Env) -> bool:
-    """Whether an environment exposes its model, as Gymnasium's tabular ones do."""
-    world: Any = env.unwrapped
-    there = isinstance(getattr(world, "P", None), dict) and hasattr(world, "initial_state_distrib")
-    return there and not isinstance(env, _Numbered)
-
-
-def transition_table(env: gym.Env) -> Table:
-    """The model of an environment that exposes it as `P[s][a] = [(probability, next state, reward, terminated), ...]`
-    and `initial_state_distrib`.
-
-    Raises:
-        InputError: it exposes none.
-    """
-    if not has_table(env):
-        raise InputError(
-            f"--env {env.spec.id if env.spec else env}: exposes no transition table; FrozenLake-v1, CliffWalking-v1 "
-            "and Taxi-v4 do"
-        )
-    world: Any = env.unwrapped
-    model: dict[int, dict[int, list[tuple[float, int, float, bool]]]] = world.P
-    states, actions = count_states(env)
-    entries = np.array(
-        [(s * actions + a, q, t, r, over) for s in model for a in model[s] for q, t, r, over in model[s][a]], np.float64
-    ).T
-    row, target, over = entries[0].astype(int), entries[2].astype(int), entries[4].astype(bool)
-    shape = (states * actions, states)
-    p = sparse.csr_array((entries[1][~over], (row[~over], target[~over])), shape=shape)
-    r = np.bincount(row, entries[1] * entries[3], states * actions).reshape(states, actions)
-    return Table(p, r, np.asarray(world.initial_state_distrib, np.float64))
-
-
-def policy_value(table: Table, policy: Int[Array, " S"], gamma: float, limit: int | None = None) -> Float[Array, " S"]:
-    """The value [S] of a deterministic policy [S]: the solution of v = r + gamma P v, as a sparse linear system.
-
-    Args:
-        limit: None for episodes without a step limit; else how many steps are left, and gamma may be 1.
-
-    Raises:
-        ValueError: gamma is not below 1 and there is no limit: an episode without an end has no value.
-    """
-    states = np.arange(len(policy))
-    p, r = table.p[states * table.r.shape[1] + policy], table.r[states, policy]
-    if limit is not None:
-        value = np.zeros(len(policy))
-        for _ in range(limit):
-            value = r + gamma * (p @ value)
-        return value
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma must be in [0, 1), not {gamma}")
-    return spsolve((sparse.eye_array(len(policy)) - gamma * p).tocsc(), r)
-
-
-def solve(table: Table, gamma: float, limit: int | None = None) -> Float[Array, " S"]:
-    """The value [S] of the best policy: exact, up to rounding.
-
-    Args:
-        limit: None for episodes without a step limit, by policy iteration; else how many steps are left, by
-            backward induction, and gamma may be 1. With a limit the best action depends on the time left.
-
-    Raises:
-        ValueError: gamma is not below 1 and there is no limit.
-
-    Howard, Dynamic Programming and Markov Processes, 1960.
-    """
-    if limit is not None:
-        value = np.zeros(len(table.r))
-        for _ in range(limit):
-            value = table.backup(value, gamma).max(1)
-        return value
-    policy = np.zeros(len(table.r), int)
-    while True:
-        value = policy_value(table, policy, gamma)
-        actions = table.backup(value, gamma)
-        # Rounding must not make two equal actions take turns for ever.
-        better = actions.max(1) > actions[np.arange(len(policy)), policy] + 1e-10 * (1 + np.abs(value))
-        if not better.any():
-            return value
-        policy = np.where(better, actions.argmax(1), policy)

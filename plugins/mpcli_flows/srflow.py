@@ -30,15 +30,13 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
-from mpcli.kit.bijectors import Chain, FactorOut, Reshape, Unsqueeze, bounded
+from mpcli.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, bounded
 from mpcli.kit.distributions import BaseName, base
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
-from mpcli_flows.glow import ActNorm, LUConv1x1
+from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.linear_flow import Examples, Flow, log_abs_det
 from mpcli_flows.realnvp import scale_and_shift
-
-FACTOR = 4  # two squeezes bring a large picture to the resolution of the small one
 
 
 @dataclass(frozen=True)
@@ -46,15 +44,15 @@ class Config:
     depth: Annotated[int, "steps K of each of the two levels", Ge(1)] = 4
     channels: Annotated[int, "channels of the networks", Ge(1)] = 24
     blocks: Annotated[int, "residual blocks of the network that reads the small picture", Ge(0)] = 2
-    dropout: Annotated[float, "share of channels dropped while training", Interval(ge=0, lt=1)] = 0.1
+    dropout: Annotated[float, "share of channels dropped while training", Interval(ge=0, lt=1)] = 0.2
     base: Annotated[BaseName, "distribution of z"] = "normal"
-    steps: Annotated[int, "training steps", Ge(1)] = 1200
+    steps: Annotated[int, "training steps", Ge(1)] = 600
     batch: Annotated[int, "pictures a step", Ge(1)] = 16
     lr: Annotated[float, "learning rate", Gt(0)] = 0.003
     weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.05
 
 
-LIMIT, SIGHT = 1.0, 5.0
+FACTOR = 4  # two squeezes bring a large picture to the resolution of the small one
 
 Given = tuple[Tensor, Tensor]  # y [B, C, H, W], u [B, U, H, W]
 
@@ -128,35 +126,34 @@ def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
     steps: list[nn.Module] = []
     for _ in range(cfg.depth):
         steps += [ConditionalCoupling(c, cfg), AffineInjector(c, cfg.channels), LUConv1x1(c), ActNorm(c)]
-    steps += [LUConv1x1(c), ActNorm(c), Unsqueeze()]  # the transition step, which blends channels after each squeeze
     if levels == 1:
-        return Chain([Reshape(c, h, w), *steps])
+        return Chain([Reshape(c, h, w), *steps, Unsqueeze()])
     deeper = level(cfg, (c // 2, h, w), levels - 1)
-    return Chain([FactorOut(deeper, (c, h, w)), AffineInjector(c, cfg.channels), *steps])
+    return Chain([FactorOut(deeper, (c, h, w)), AffineInjector(c, cfg.channels), *steps, Unsqueeze()])
 
 
 class SRFlow(Flow):
-    def __init__(self, cfg: Config, shape: tuple[int, int, int], levels: int):
-        super().__init__(Chain([level(cfg, shape, 2), Residual()]), base(cfg.base, math.prod(shape)), levels)
-        self.encoder = nn.Sequential(
-            ConvNet(shape[0], cfg.channels, cfg.blocks, cfg.channels, cfg.dropout), nn.GroupNorm(1, cfg.channels)
-        )
-        nn.init.normal_(self.encoder[0].last.weight, std=0.05)  # u is read, not added: from zero it would learn nothing
+    def __init__(self, cfg: Config, shape: tuple[int, ...], levels: int):
+        chain = Chain([level(cfg, (shape[0], shape[1], shape[2]), 2), Residual()])
+        super().__init__(chain, base(cfg.base, math.prod(shape)), levels)
+        reader = ConvNet(shape[0], cfg.channels, cfg.blocks, cfg.channels, cfg.dropout)
+        nn.init.normal_(reader.last.weight, std=0.05)  # u is read, not added: from zero it would learn nothing
+        self.encoder = nn.Sequential(reader, nn.GroupNorm(1, cfg.channels))
 
     def given(self, y: Tensor) -> Given:  # [B, C, H, W]
         return y, self.encoder(y - 0.5)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # [B, C, 4H, 4W] -> log p(x | y) [B]
-        return super().forward(x, self.given(y))
+    def forward(self, x: Tensor, c: Condition = None) -> Tensor:  # [B, C, 4H, 4W], y [B, C, H, W] -> log p(x | y) [B]
+        return super().forward(x, self.given(c))
 
     def enlarge(self, y: Tensor, temperature: float) -> Tensor:  # -> [B, C, 4H, 4W] in [0, 1]
         return self.pictures(len(y), temperature, self.given(y))
 
 
 def pictures(spec: str, device: torch.device) -> datasets.Images:
-    """Pictures whose sides are multiples of 4, what is over cut away at the right and below; four of them at least."""
+    """Pictures from which `cut` takes what has sides that are multiples of 4."""
     images = datasets.images(spec).to(device)
-    c, h, w = images.shape
+    h, w = images.shape[1:]
     if min(h, w) < 2 * FACTOR:
         raise InputError(f"{spec}: its pictures are {w}x{h}; right would be at least {2 * FACTOR}x{2 * FACTOR}")
     return images
@@ -177,12 +174,13 @@ def varied(x: Tensor) -> Tensor:
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "faces") -> None:
     images = pictures(data, run.device)
     examples = Examples(images, images.levels)
-    model = run.place(SRFlow(cfg, tuple(cut(images.train[:1]).shape[1:]), images.levels))
+    shape = images.shape[0], *(side // FACTOR * FACTOR for side in images.shape[1:])
+    model = run.place(SRFlow(cfg, shape, images.levels))
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     batches = images.batches(cfg.batch, run.seed)
-    for step_x in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
-        x = varied(step_x)
+    for whole in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
+        x = varied(whole)
         loss = -model(examples.continuous(x), small(x)).mean()
         adam.zero_grad()
         loss.backward()
@@ -190,7 +188,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "
         adam.step()
         cosine.step()
         run.log(loss=loss)
-    run.save(model, cfg, shape=tuple(x.shape[1:]), levels=images.levels)
+    run.save(model, cfg, shape=shape, levels=images.levels)
     run.result(**judged(model.eval(), images))
 
 
@@ -234,7 +232,9 @@ def sample(
     run.image("samples.png", torch.stack([shown, large(y), model.enlarge(y, 0.0), *draws, x], 1))
 
 
-def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None) -> None:
+def evaluate(
+    trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None
+) -> None:
     run.result(**judged(trained.load(SRFlow, Config), pictures(data or trained.options["data"], run.device)))
 
 
@@ -263,6 +263,8 @@ def gradcheck() -> Iterator[Case]:
         lambda h, u: injector(u)(injector(u).inverse(h, given(u))[0], given(u))[0],
         lambda h, u: h,
         drawn,
-        printed=lambda h, u: injector(u).inverse(h, given(u))[0] * injector(u).parts(h, given(u))[0].exp()
-        + injector(u).parts(h, given(u.flip(1)))[1],
+        printed=lambda h, u: (
+            injector(u).inverse(h, given(u))[0] * injector(u).parts(h, given(u))[0].exp()
+            + injector(u).parts(h, given(u.flip(1)))[1]
+        ),
     )

@@ -79,7 +79,7 @@ class Q(nn.Module):
     @torch.no_grad()
     def greedy(self, s: np.ndarray) -> np.ndarray:  # [N, ...] -> [N]
         device = next(self.parameters()).device
-        return self(torch.from_numpy(s).to(device)).argmax(1).numpy(force=True)
+        return self(torch.from_numpy(s).to(device)).numpy(force=True).argmax(1)
 
 
 class Memory:
@@ -140,6 +140,7 @@ def rl_run(
     steps: Annotated[int, "steps in the environment, of all copies together", Ge(1)] = 60_000,
     trial_every: Annotated[int, "steps between trials", Ge(1)] = 2_000,
     trial_episodes: Annotated[int, "episodes of a trial; 0 keeps the last network", Ge(0)] = 10,
+    episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     make = partial(world, env)
@@ -169,10 +170,13 @@ def rl_run(
         "trials": trials,
     }
     iterations = math.ceil(steps / cfg.copies)
+    taken = iterations * cfg.copies
     for step, epsilon in run.track(schedule, iterations, **state):
-        observed = worlds.observation
-        at_random = np.random.random(cfg.copies) < epsilon
-        chosen = np.where(at_random, np.random.randint(actions, size=cfg.copies), q.greedy(observed))
+        taken, observed = step + cfg.copies, worlds.observation
+        by_value = np.random.random(cfg.copies) >= epsilon
+        chosen = np.random.randint(actions, size=cfg.copies)
+        if by_value.any():
+            chosen[by_value] = q.greedy(observed[by_value])
         memory.add(observed, chosen, *worlds.step(chosen))
         seen: dict[str, Any] = {"train_return": worlds.latest, "epsilon": epsilon}
 
@@ -191,11 +195,13 @@ def rl_run(
                     best.load_state_dict(q.state_dict())
                 trials.add(step + cfg.copies, earned)
         run.log(**seen)
+        if episodes and worlds.ended >= episodes:
+            break
 
     kept = best if trials.rows else q
     run.save(kept, cfg, shape=shape, actions=actions)
     returns = envs.evaluate(make, kept.greedy, eval_episodes, run.seed)
-    run.result(return_mean=returns.mean(), return_std=returns.std(), steps=iterations * cfg.copies)
+    run.result(return_mean=returns.mean(), return_std=returns.std(), steps=taken)
     curves.returns(run, worlds.finished, trials)
     if "rgb_array" in make().metadata.get("render_modes", ()):
         film(run, env, kept)

@@ -21,17 +21,14 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
-import gymnasium as gym
-import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpcli.checks import Case, identity, inequality
-from mpcli.kit import curves, envs
+from mpcli.kit import envs, tabular
 from mpcli.run import Run, Trained
 
 
@@ -44,21 +41,6 @@ class Config:
     epsilon: Annotated[float, "share of random actions at the end", Interval(ge=0, le=1)] = 0.1
     explore: Annotated[float, "share of the steps over which it changes", Interval(gt=0, le=1)] = 0.5
     initial: Annotated[float, "first value of every pair; above the optimum it drives the agent to try all"] = 0.0
-
-
-class Table(nn.Module):
-    """Q [S, A], and how often each pair was visited."""
-
-    q: Tensor
-    visits: Tensor
-
-    def __init__(self, cfg: Config, states: int, actions: int) -> None:
-        super().__init__()
-        self.register_buffer("q", torch.full((states, actions), cfg.initial, dtype=torch.float64))
-        self.register_buffer("visits", torch.zeros((states, actions), dtype=torch.float64))
-
-    def greedy(self, s: np.ndarray) -> np.ndarray:  # [N] -> [N]
-        return self.q.numpy(force=True)[s].argmax(1)
 
 
 def target(r: float, terminated: bool, gamma: float, following: "memoryview | list[float]") -> float:
@@ -74,16 +56,13 @@ def rl_run(
     episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
-    agent = envs.Episodes(world(env), run.seed)
-    table = Table(cfg, *envs.count_states(agent.env))
-    # Rows as memoryviews of the table: reading one number is ten times faster than through an array or a tensor.
-    q, visits = ([memoryview(row) for row in part.numpy()] for part in (table.q, table.visits))
+    agent = envs.Episodes(tabular.world(env), run.seed)
+    table = tabular.Q(*envs.count_states(agent.env), cfg.initial)
+    q, visits = table.rows()
     actions = range(len(q[0]))
 
-    def schedule(step: int) -> float:
-        return cfg.epsilon_start + (cfg.epsilon - cfg.epsilon_start) * min(1, step / (cfg.explore * steps))
-
-    for epsilon in run.track(schedule, steps, table=table, agent=agent):
+    epsilons = tabular.schedule(cfg.epsilon_start, cfg.epsilon, cfg.explore * steps)
+    for epsilon in run.track(epsilons, steps, table=table, agent=agent):
         s = agent.observation
         a = random.choice(actions) if random.random() < epsilon else max(actions, key=q[s].__getitem__)
         reached, r, terminated = agent.step(a)
@@ -94,50 +73,18 @@ def rl_run(
         if episodes and len(agent.finished) >= episodes:
             break
 
-    run.save(table, cfg, states=len(q), actions=len(actions))
-    report(run, cfg, env, table, agent.finished, eval_episodes)
-
-
-def world(env: str, render: bool = False) -> gym.Env:
-    return envs.make(env, ("discrete",), ("discrete",), render)
-
-
-def report(run: Run, cfg: Config, env: str, table: Table, finished: list[curves.Episode], eval_episodes: int) -> None:
-    """Figures, and the learned values beside the exact ones."""
-    make, q = partial(world, env), table.q.numpy()
-    returns = envs.evaluate(make, table.greedy, eval_episodes, run.seed)
-    run.result(return_mean=returns.mean(), return_std=returns.std(), steps=int(table.visits.sum()))
-    place, best = make(), None
-    if envs.has_table(place):
-        model, limit = envs.transition_table(place), place.spec.max_episode_steps
-        horizon = None if cfg.gamma < 1 else limit
-        best = envs.solve(model, 1.0, limit) @ model.start
-        run.result(
-            value_start=q.max(1) @ model.start,
-            value_start_exact=envs.solve(model, cfg.gamma, horizon) @ model.start,
-            value_start_greedy=envs.policy_value(model, q.argmax(1), cfg.gamma, horizon) @ model.start,
-            return_exact=best,
-        )
-    else:
-        starts = [place.reset(seed=envs.episode_seed(run.seed, envs.EVALUATION, 0, i))[0] for i in range(eval_episodes)]
-        run.result(value_start=q.max(1)[starts].mean())
-    curves.returns(run, finished, best=best)
-    chart = curves.layout(place)
-    if chart:
-        path = envs.walk(make, table.greedy, run.seed)
-        curves.policy_map(run, chart, q, table.visits.numpy(), path if len(set(path)) == len(path) else ())
+    tabular.save(run, table, cfg)
+    tabular.report(run, env, table, cfg.gamma, eval_episodes, agent.finished)
+    run.result(steps=agent.steps)
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    table = trained.load(Table, Config)
-    returns = envs.evaluate(partial(world, trained.options["env"]), table.greedy, eval_episodes, run.seed)
-    run.result(return_mean=returns.mean(), return_std=returns.std())
+    tabular.evaluate(trained, run, eval_episodes)
 
 
 def render(trained: Trained, run: Run) -> None:
     """One episode of the greedy policy."""
-    table = trained.load(Table, Config)
-    run.image("policy.gif", *envs.record(partial(world, trained.options["env"], render=True), table.greedy, run.seed))
+    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

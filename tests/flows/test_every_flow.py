@@ -13,7 +13,7 @@ from torch import Tensor
 from mpcli.kit.bijectors import Chain, Logit
 from mpcli.kit.datasets import table
 from mpcli.kit.distributions import on_grid
-from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp
+from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp, srflow
 from mpcli_flows.linear_flow import Flow
 
 BASES = ("normal", "uniform", "logistic", "student_t", "mixture")
@@ -24,7 +24,7 @@ class Subject:
     name: str
     make: Callable[[str, tuple[int, ...]], Flow]  # base, shape -> flow
     shapes: tuple[tuple[int, ...], ...]
-    condition: Callable[[int], Any] = lambda n: None
+    condition: Callable[[int, tuple[int, ...]], Any] = lambda n, shape: None
 
     def flow(self, shape: tuple[int, ...], base: str = "normal", dtype: torch.dtype = torch.float64) -> Flow:
         """One in general position: every weight moved at random from where training would begin."""
@@ -35,9 +35,22 @@ class Subject:
                 parameter.add_(0.4 / math.sqrt(inputs) * torch.randn_like(parameter))
         return flow.to(dtype).requires_grad_(False)
 
-    def context(self, n: int, dtype: torch.dtype = torch.float64) -> Any:
-        c = self.condition(n)
+    def context(self, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Any:
+        c = self.condition(n, shape)
+        if isinstance(c, tuple):
+            return tuple(part.to(dtype) for part in c)
         return c.to(dtype) if isinstance(c, Tensor) and c.is_floating_point() else c
+
+
+def small_and_features(n: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    c, h, w = shape
+    return torch.rand(n, c, h // 4, w // 4), torch.randn(n, 8, h // 4, w // 4)
+
+
+def given_features(base: str, shape: tuple[int, ...]) -> Flow:
+    """The map without the network that reads the small picture: it takes that network's features."""
+    whole = srflow.SRFlow(srflow.Config(depth=1, channels=8, base=base), shape, 256)
+    return Flow(whole.bijector, whole.base)
 
 
 SUBJECTS = [
@@ -75,8 +88,9 @@ SUBJECTS = [
             conditional_coupling.Config(couplings=4, hidden=(16,), base=base), shape, 3
         ),
         ((2,), (5,), (1, 2, 3)),
-        lambda n: torch.arange(n) % 3,
+        lambda n, shape: torch.arange(n) % 3,
     ),
+    Subject("srflow", lambda base, shape: given_features(base, shape), ((1, 8, 4), (2, 4, 4)), small_and_features),
 ]
 ALL = [pytest.param(s, shape, id=f"{s.name}-{'x'.join(map(str, shape))}") for s in SUBJECTS for shape in s.shapes]
 PLANE = [pytest.param(s, id=s.name) for s in SUBJECTS if (2,) in s.shapes]
@@ -92,7 +106,7 @@ def unbounded(flow: Flow) -> Chain:
 @pytest.mark.parametrize(("subject", "shape"), ALL)
 def test_forward_then_inverse_gives_back_inputs_of_scale_10(subject, shape, dtype, tolerance):
     flow = subject.flow(shape, dtype=dtype)
-    c = subject.context(200, dtype)
+    c = subject.context(200, shape, dtype)
     f = unbounded(flow)
     z = 10 * torch.randn(200, math.prod(shape), dtype=dtype)
     x, logdet = f(z, c)
@@ -108,7 +122,7 @@ def test_forward_then_inverse_gives_back_inputs_of_scale_10(subject, shape, dtyp
 @pytest.mark.parametrize(("subject", "shape"), [p for p in ALL if len(p.values[1]) == 3])
 def test_pictures_come_back_through_the_logit(subject, shape):
     flow = subject.flow(shape)
-    c = subject.context(50)
+    c = subject.context(50, shape)
     x = torch.rand(50, *shape, dtype=torch.float64)
     x[0], x[1] = 0, 1
     z, logdet = flow.bijector.inverse(x, c)
@@ -121,7 +135,7 @@ def test_pictures_come_back_through_the_logit(subject, shape):
 def test_log_determinant_is_that_of_the_whole_jacobian(subject, shape):
     flow = subject.flow(shape)
     for _ in range(3):
-        c = subject.context(1)
+        c = subject.context(1, shape)
         z = torch.randn(1, math.prod(shape), dtype=torch.float64)
         x, logdet = flow.bijector(z, c)
         jacobian = torch.func.jacrev(lambda z, c=c: flow.bijector(z, c)[0].flatten())(z)[:, 0]
@@ -138,7 +152,7 @@ def test_log_determinant_is_that_of_the_whole_jacobian(subject, shape):
 def test_density_integrates_to_one_and_agrees_with_samples(subject, base):
     """The mean log density of own samples is minus the entropy, which the quadrature gives without any sample."""
     flow = subject.flow((2,), base)
-    c = subject.context(1)
+    c = subject.context(1, (2,))
 
     def log_density(x: Tensor) -> Tensor:
         return flow(x, c.expand(len(x), *c.shape[1:]) if isinstance(c, Tensor) else c)
@@ -159,7 +173,7 @@ def test_density_integrates_to_one_and_agrees_with_samples(subject, base):
 @pytest.mark.parametrize(("subject", "shape"), ALL)
 def test_gradients_are_finite_at_extreme_inputs(subject, shape, base):
     flow = subject.flow(shape, base, torch.float32).requires_grad_(True)
-    c = subject.context(6, torch.float32)
+    c = subject.context(6, shape, torch.float32)
     x = torch.randn(6, *shape)
     x = torch.stack([x[0], 0 * x[1], 1e3 * x[2], -1e3 * x[3], 1e4 * x[4], 1e-30 * x[5]])
     x = (x > 0).float() if len(shape) == 3 else x  # pictures end at 0 and 1
@@ -198,10 +212,10 @@ def test_training_beats_the_best_gaussian_on_held_out_data(subject):
     adam = torch.optim.Adam(flow.parameters(), lr)
     batches = data.batches(256, 0)
     for step in range(steps):
-        loss = -flow(batches(step), subject.condition(256)).mean()
+        loss = -flow(batches(step), subject.condition(256, (2,))).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
     with torch.no_grad():
-        nll = -float(flow.eval()(data.test, subject.condition(len(data.test))).mean())
+        nll = -float(flow.eval()(data.test, subject.condition(len(data.test), (2,))).mean())
     assert nll < gaussian_nll(data.train, data.test) - 0.15

@@ -18,6 +18,32 @@ def test_the_root_is_one_also_where_the_map_nearly_folds(dtype):
         torch.testing.assert_close(found, a, rtol=0, atol=3000 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("s", [-0.99, 3.0, 100.0, 1000.0])
+def test_the_root_is_found_whatever_the_last_digits_of_tanh_are(s, monkeypatch):
+    """Processors and libraries differ in them, and a vector's middle from its end; the search must not wait for it."""
+    a = torch.cat((torch.linspace(-30, 30, 40_001), 100 * torch.randn(10_000)))
+    y = a.double() + s * a.double().tanh()
+    tanh, eps = torch.tanh, torch.finfo(torch.float32).eps
+    monkeypatch.setattr(torch, "tanh", lambda x: tanh(x) * (1 + 4 * eps * torch.sin(1e5 * x)))
+    found = root(y.float(), torch.tensor(s)).double()
+    # Each value of a + s tanh(a) is off by some eps of its terms, and the root by that over the slope.
+    unsure = 16 * eps * (1 + y.abs() + abs(s)) / (1 + s * (1 - found.tanh().square()))
+    assert ((found - a.double()).abs() <= unsure).all()
+
+
+def test_the_inverse_is_found_far_from_the_data_too():
+    """In float32 at scale 100, of strong layers: it leads back to x within the last digits of what was added up."""
+    for _ in range(50):
+        f = Planar(2).requires_grad_(False)
+        for parameter in f.parameters():
+            parameter.add_(3.0 * torch.randn_like(parameter))
+        x = 100 * torch.randn(1000, 2)
+        again = f(f.inverse(x)[0])[0]
+        # A digit lost in w^T z comes back multiplied by the slope, at most 1 + |w| |u|.
+        lost = torch.finfo(torch.float32).eps * (1 + f.w.norm() * f.invertible_u()[0].norm()) * (x.norm(dim=1) + 1)
+        assert ((again - x).norm(dim=1) <= 8 * lost).all()
+
+
 def test_without_the_constraint_the_map_folds_and_with_it_never():
     f = Planar(2)
     f.w.data, f.u.data = torch.tensor([1.0, 0.0]), torch.tensor([-3.0, 0.0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit import envs
+from mpcli.kit import envs, mdp
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import dqn
 from mpcli_rl.dqn import Config, Memory, Q
@@ -156,8 +156,8 @@ def test_a_linear_network_on_one_hot_states_learns_the_exact_optimum(tmp_path, d
         tmp_path / "run", "OneHotLake-v0", 4000, hidden=(), gamma=0.7, warmup=50, learn_every=1, target_every=20,
         lr=0.02, epsilon=1.0, double=double, copies=2,
     )  # fmt: skip
-    model = envs.transition_table(envs.make("FrozenLake-v1(is_slippery=False)", ("discrete",), ("discrete",)))
-    exact = model.backup(envs.solve(model, 0.7), 0.7)
+    model = mdp.transition_table(envs.make("FrozenLake-v1(is_slippery=False)", ("discrete",), ("discrete",)))
+    exact = model.backup(mdp.solve(model, 0.7), 0.7)
     with torch.no_grad():
         learned = q(torch.eye(16)).numpy()
     inside = model.terminal.min(1) < 1  # holes and the goal are never acted in
@@ -192,6 +192,12 @@ def test_it_learns_to_balance_and_its_policy_is_replayed(mpcli):
     film = mpcli("render", result.json["run"], "--seed", 4)
     frames = iio.imread(film.path)
     assert film.code == 0 and frames.ndim == 4 and len(frames) > 20 and frames.std() > 5
+
+
+def test_it_stops_after_so_many_episodes(mpcli):
+    result = mpcli("rl-run", "dqn", "--episodes", 6, "--steps", 2000, *SHORT, "--json", "--quiet")
+    rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
+    assert len(rows) == 6 and result.json["metrics"]["steps"] == rows[-1, 0] < 2000
 
 
 def test_the_best_network_of_the_trials_is_kept(tmp_path, monkeypatch):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import count_frames_and_secs
 
-from mpcli.kit import envs
+from mpcli.kit import envs, mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import q_learning
-from mpcli_rl.q_learning import Config, Table
+from mpcli_rl.q_learning import Config
 
 
 def learn(directory: Path, env: str, steps: int, seed: int = 0, eval_episodes: int = 20, **options) -> Run:
@@ -24,8 +24,8 @@ def learn(directory: Path, env: str, steps: int, seed: int = 0, eval_episodes: i
     return run
 
 
-def learned(run: Run) -> Table:
-    return Trained(run.dir, "cpu").load(Table, Config)
+def learned(run: Run) -> tabular.Q:
+    return tabular.load(Trained(run.dir, "cpu"))
 
 
 def episodes(directory: Path) -> np.ndarray:  # [K, 3]: step, return, length
@@ -65,10 +65,10 @@ def test_values_of_the_best_policy_are_learned_while_behaving_at_random(tmp_path
     """With alpha 1 and no chance in the world every visit is an exact backup: the table becomes Q* itself."""
     lake = "FrozenLake-v1(is_slippery=False)"
     run = learn(tmp_path / "run", lake, 15_000, gamma=0.9, alpha=1.0, epsilon=1.0)
-    table, model = learned(run), envs.transition_table(q_learning.world(lake))
+    table, model = learned(run), mdp.transition_table(tabular.world(lake))
     visited = table.visits.numpy() > 0
     assert visited.sum() == 11 * 4  # every pair but those of the holes and the goal
-    exact = model.backup(envs.solve(model, 0.9), 0.9)
+    exact = model.backup(mdp.solve(model, 0.9), 0.9)
     np.testing.assert_allclose(table.q.numpy()[visited], exact[visited], rtol=1e-12)
     assert run.metrics["return_mean"] == 1  # a way it never walked on purpose
 

@@ -1,0 +1,262 @@
+"""C-Flow: one picture as a distribution given another, by two flows of which one steers the other.
+
+    z_A = g^-1(x_A)              log p(x_A) = log p_z(z_A) + log |det dg^-1/dx_A|
+    z_B = f^-1(x_B | x_A)        log p(x_B | x_A) = log p_z(z_B) + log |det df^-1/dx_B|
+    coupling k of f              h_B -> (h_1, (h_2 - t(h_1, k_A)) e^-s(h_1, k_A))         k_A: g's state at the same k
+    transfer                     x_B^2 = f(z_B^1 | x_A^2),  z_B^1 = f^-1(x_B^1 | x_A^1)
+
+Both flows have the same layers, and each coupling of f reads, beside its own half, what g made of x_A up to there;
+since g is invertible, to be given x_A or z_A is the same. New z_B give new pictures for one x_A; the z_B of another
+pair carries over how that pair's second picture was drawn.
+
+A pair is one picture, x_A its left half and x_B its right one: any pictures will do (the right half of a digit from its
+left), and folders of pairs side by side, as image-to-image translation has them, are read as they are with
+`--data images:DIR`. `--direction right_to_left` exchanges the two.
+
+Pumarola, Popov, Moreno-Noguer and Ferrari, C-Flow: Conditional Generative Flow Models for Images and 3D Point Clouds,
+2020. arXiv:1912.07009
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity
+from mpcli.errors import InputError
+from mpcli.kit import datasets
+from mpcli.kit.bijectors import Logit, Unsqueeze, dequantised, quantised
+from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.layers import ConvNet
+from mpcli.run import Run, Trained
+from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
+from mpcli_flows.linear_flow import Examples, log_abs_det
+from mpcli_flows.realnvp import scale_and_shift
+
+Direction = Literal["left_to_right", "right_to_left"]
+States = list[Tensor]
+
+
+@dataclass(frozen=True)
+class Config:
+    depth: Annotated[int, "steps K of each flow", Ge(1)] = 8
+    channels: Annotated[int, "channels of the networks in the couplings", Ge(1)] = 32
+    dropout: Annotated[float, "share of channels dropped while training", Interval(ge=0, lt=1)] = 0.3
+    base: Annotated[BaseName, "distribution of z"] = "normal"
+    steps: Annotated[int, "training steps", Ge(1)] = 800
+    batch: Annotated[int, "pairs a step", Ge(1)] = 64
+    lr: Annotated[float, "learning rate", Gt(0)] = 0.005
+    weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.01
+
+
+class Step(nn.Module):
+    """Actnorm, 1x1 convolution and a coupling that also reads `given` [B, G, H, W], which may have no channels."""
+
+    def __init__(self, channels: int, given: int, cfg: Config):
+        super().__init__()
+        self.norm, self.mix = ActNorm(channels), LUConv1x1(channels)
+        self.net = ConvNet(channels // 2 + given, cfg.channels, 1, channels, cfg.dropout)
+
+    def parts(self, h: Tensor, given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> h_1, h_2, s, t
+        first, second = h.chunk(2, 1)
+        return first, second, *scale_and_shift(self.net, torch.cat((first, given), 1), LIMIT, SIGHT)
+
+    def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        first, second, s, t = self.parts(z, given)
+        h, mixed = self.mix(torch.cat((first, second * s.exp() + t), 1))
+        x, scaled = self.norm(h)
+        return x, s.flatten(1).sum(1) + mixed + scaled
+
+    def inverse(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        h, scaled = self.norm.inverse(x)
+        h, mixed = self.mix.inverse(h)
+        first, second, s, t = self.parts(h, given)
+        return torch.cat((first, (second - t) * torch.exp(-s)), 1), scaled + mixed - s.flatten(1).sum(1)
+
+
+class Steps(nn.Module):
+    """K steps on squeezed pictures; steps[K-1] stands at the data, steps[0] at the latent."""
+
+    def __init__(self, cfg: Config, shape: tuple[int, ...], conditioned: bool):
+        super().__init__()
+        self.inside = 4 * shape[0], shape[1] // 2, shape[2] // 2
+        self.pixels = nn.ModuleList([Unsqueeze(), Logit()])
+        given = self.inside[0] if conditioned else 0
+        self.steps = nn.ModuleList(Step(self.inside[0], given, cfg) for _ in range(cfg.depth))
+
+    def inverse(self, x: Tensor, given: States | None = None) -> tuple[Tensor, Tensor, States]:
+        """x [B, C, H, W] -> z [B, D], log |det dz/dx| [B], and the state after every step, the data's end first."""
+        h, total = self.pixels[1].inverse(x)  # type: ignore[operator]
+        h = self.pixels[0].inverse(h)[0]  # type: ignore[operator]
+        states = []
+        for k, step in enumerate(reversed(self.steps)):
+            h, logdet = step.inverse(h, given[k] if given else h[:, :0])  # type: ignore[operator]
+            total = total + logdet
+            states.append(h)
+        return h.flatten(1), total, states
+
+    def forward(self, z: Tensor, given: States | None = None) -> tuple[Tensor, Tensor]:
+        h, total = z.reshape(len(z), *self.inside), z.new_zeros(len(z))
+        for k, step in enumerate(self.steps):
+            h, logdet = step(h, given[-1 - k] if given else h[:, :0])
+            total = total + logdet
+        x, logdet = self.pixels[1](self.pixels[0](h)[0])
+        return x, total + logdet
+
+
+class CFlow(nn.Module):
+    def __init__(self, cfg: Config, shape: tuple[int, ...], levels: int):
+        super().__init__()
+        self.levels = levels
+        self.g, self.f = Steps(cfg, shape, False), Steps(cfg, shape, True)
+        self.base = base(cfg.base, math.prod(shape))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:  # x_B, x_A [B, C, H, W] -> log p(x_A), log p(x_B | x_A) [B, 2]
+        z_a, logdet_a, states = self.g.inverse(c)
+        z_b, logdet_b, _ = self.f.inverse(x, states)
+        return torch.stack((self.base.log_prob(z_a) + logdet_a, self.base.log_prob(z_b) + logdet_b), 1)
+
+    def second(self, z_b: Tensor, x_a: Tensor) -> Tensor:  # pixels [B, C, H, W] from z_B and the pixels of x_A
+        return quantised(self.f(z_b, self.given(x_a))[0], self.levels)
+
+    def given(self, x_a: Tensor) -> States:
+        return self.g.inverse(self.middle(x_a))[2]
+
+    def latent(self, x_b: Tensor, x_a: Tensor) -> Tensor:  # -> z_B [B, D]
+        return self.f.inverse(self.middle(x_b), self.given(x_a))[0]
+
+    def middle(self, x: Tensor) -> Tensor:  # the middle of each pixel's grey level, in place of noise
+        return ((x * (self.levels - 1)).round() + 0.5) / self.levels
+
+
+def pairs(spec: str, device: torch.device) -> datasets.Images:
+    images = datasets.images(spec).to(device)
+    _, h, w = images.shape
+    if h % 2 or w % 4:
+        raise InputError(f"{spec}: its pictures are {w}x{h}; right would be pairs of even sides, such as 128x64")
+    return images
+
+
+def halves(x: Tensor, direction: Direction) -> tuple[Tensor, Tensor]:  # [B, C, H, 2W] -> x_A, x_B [B, C, H, W]
+    left, right = x.chunk(2, 3)
+    return (left, right) if direction == "left_to_right" else (right, left)
+
+
+def train(
+    cfg: Config,
+    run: Run,
+    data: Annotated[str, "dataset of pictures, each a pair side by side"] = "digits",
+    direction: Annotated[Direction, "which half is given and which is asked for"] = "left_to_right",
+) -> None:
+    images = pairs(data, run.device)
+    c, h, w = images.shape
+    model = run.place(CFlow(cfg, (c, h, w // 2), images.levels))
+    adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
+    batches = images.batches(cfg.batch, run.seed)
+    for x in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
+        x_a, x_b = halves(dequantised(x, images.levels), direction)
+        loss = -model(x_b, x_a).sum(1).mean()  # log p(x_A, x_B), the joint density
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 50.0)
+        adam.step()
+        cosine.step()
+        run.log(loss=loss)
+    run.save(model, cfg, shape=(c, h, w // 2), levels=images.levels)
+    run.result(**judged(model.eval(), images, direction))
+
+
+@torch.no_grad()
+def judged(model: CFlow, images: datasets.Images, direction: Direction) -> dict[str, Tensor]:
+    """nll of x_B given x_A on the test pairs, the same given a wrong x_A, and that of x_A alone."""
+    x_a, x_b = halves(images.test, direction)
+    examples = Examples(images, images.levels)
+    noisy = examples.continuous(x_a, torch.Generator(x_a.device).manual_seed(1))
+    both = [examples.nll(model, x_b, given) for given in (noisy, noisy.roll(1, 0))]
+    # `nll` adds the volume of a grey level's cell for the whole picture, and each of the two is half of one.
+    (nll_a, nll), (_, nll_wrong) = (
+        part.mean(0) - 0.5 * images.train[0].numel() * math.log(images.levels) for part in both
+    )
+    bits = 1 / (x_b[0].numel() * math.log(2))
+    return {
+        "nll": nll,
+        "bits_per_dim": nll * bits,
+        "bits_per_dim_wrong_pair": nll_wrong * bits,
+        "bits_per_dim_given": nll_a * bits,
+    }
+
+
+@torch.no_grad()
+def sample(
+    trained: Trained,
+    run: Run,
+    n: Annotated[int, "how many test pairs, a row each", Ge(2)] = 8,
+    each: Annotated[int, "how many x_B of each x_A", Ge(1)] = 6,
+    temperature: Annotated[float, "factor on the deviations of z_B", Ge(0)] = 0.8,
+) -> None:
+    """Rows of the true pair and x_A with new x_B; and a table of transfers, z_B of row i with x_A of column j."""
+    model = trained.load(CFlow, Config)
+    images, direction = pairs(trained.options["data"], run.device), trained.options["direction"]
+    x_a, x_b = halves(images.test[:n], direction)
+
+    def beside(first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat((first, second) if direction == "left_to_right" else (second, first), -1)
+
+    new = [model.second(model.base.sample(len(x_a), temperature), x_a) for _ in range(each)]
+    run.image("samples.png", torch.stack([beside(x_a, x_b), *(beside(x_a, x) for x in new)], 1))
+    z_b = model.latent(x_b, x_a)
+    rows = [model.second(z[None].expand_as(z_b), x_a) for z in z_b]
+    table = torch.stack([beside(x_a, row) for row in rows])  # [n, n, C, H, 2W], the true pairs on its diagonal
+    run.image("transfers.png", table)
+
+
+def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "pairs (those of the training)"] = None) -> None:
+    images = pairs(data or trained.options["data"], run.device)
+    run.result(**judged(trained.load(CFlow, Config), images, trained.options["direction"]))
+
+
+def gradcheck() -> Iterator[Case]:
+    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # x_A, x_B in (0, 1), and a seed of weights
+        return tuple(torch.rand(1, 1, 2, 2, dtype=torch.float64, generator=g) for _ in range(3))
+
+    def made(v: Tensor) -> CFlow:
+        flow = CFlow(Config(depth=2, channels=2), (1, 2, 2), 17).double().eval().requires_grad_(False)
+        for i, p in enumerate(flow.parameters()):
+            p.copy_(torch.sin(1.7 * torch.arange(p.numel(), dtype=p.dtype) + i + 9 * v.mean()).reshape(p.shape) / 2)
+        for m in flow.modules():
+            if isinstance(m, LUConv1x1):
+                m.permutation, m.sign = torch.eye(4).to(v), torch.ones(4).to(v)
+        return flow
+
+    def both(flow: CFlow, x: Tensor) -> Tensor:  # (x_A, x_B) -> (z_A, z_B), flat
+        z_a, _, states = flow.g.inverse(x[:4].reshape(1, 1, 2, 2))
+        return torch.cat((z_a[0], flow.f.inverse(x[4:].reshape(1, 1, 2, 2), states)[0][0]))
+
+    def joint(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
+        x = torch.cat((a.flatten(), b.flatten()))
+        log_base = -0.5 * both(made(v), x).square().sum() - 4 * math.log(2 * math.pi)
+        return log_base + log_abs_det(lambda y: both(made(v), y), x)
+
+    yield identity(
+        "log p(x_A, x_B) = log p(x_A) + log p(x_B | x_A), from the Jacobian of both flows together",
+        joint,
+        lambda a, b, v: made(v)(b, a).sum(),
+        drawn,
+    )
+    yield identity(
+        "x_B = f(f^-1(x_B | x_A) | x_A)",
+        lambda a, b, v: _there_and_back(made(v), a, b, a),
+        lambda a, b, v: b,
+        drawn,
+        printed=lambda a, b, v: _there_and_back(made(v), a, b, 1 - a),
+    )
+
+
+def _there_and_back(flow: CFlow, x_a: Tensor, x_b: Tensor, other: Tensor) -> Tensor:
+    z_b = flow.f.inverse(x_b, flow.g.inverse(x_a)[2])[0]
+    return flow.f(z_b, flow.g.inverse(other)[2])[0]

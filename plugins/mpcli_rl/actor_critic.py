@@ -1,0 +1,277 @@
+"""Actor-critic: a policy that learns from single steps, because a second network says what they were worth.
+
+    delta_t = r_t + gamma V(s_{t+1}) - V(s_t)                      r_t - V(s_t) where the world ended the episode
+    A_t = delta_t + gamma lambda A_{t+1}                           cut where an episode was over
+    R_t = A_t + V(s_t)
+
+    L = E[-A_t log pi(a_t|s_t)]                                    a2c
+    L = E[-min(rho_t A_t, clip(rho_t, 1 - c, 1 + c) A_t)]          ppo, rho_t = pi(a_t|s_t) / pi_old(a_t|s_t)
+    L + E[(R_t - V(s_t))^2] / 2 - beta E[H(pi(.|s_t))]             what is minimised
+
+If V is the value of the policy, delta_t is in the mean the advantage of a_t, whatever comes later. V is not quite that,
+and lambda trades its bias for the variance of longer sums: 0 trusts V after one step, 1 sums up rewards to the end of
+the rollout (the n-step advantage, n its length). `a2c` takes one step for each rollout. `ppo` takes many, minibatches
+with A brought to mean 0 and deviation 1; its clipped ratio takes away the reason to move a probability further
+than a factor 1 + c from what it was. As everywhere, gamma^t before the gradient is left out. Where a step limit cut the
+episode, V(s_{t+1}) still says what would have come.
+
+Mnih et al., Asynchronous Methods for Deep Reinforcement Learning, 2016. arXiv:1602.01783
+Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation, 2016. arXiv:1506.02438
+Schulman et al., Proximal Policy Optimization Algorithms, 2017. arXiv:1707.06347
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.kit import curves, envs
+from mpcli.run import Run, Trained
+from mpcli_rl.reinforce.policy import Policy, network, shapes, world
+
+
+@dataclass(frozen=True)
+class Config:
+    objective: Annotated[Literal["a2c", "ppo"], "what the policy is made to minimise"] = "a2c"
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers, of the policy and of V", Ge(1)] = (64, 64)
+    gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 0.99
+    lam: Annotated[float, "lambda of the advantages", Interval(ge=0, le=1)] = 0.95
+    copies: Annotated[int, "environments played side by side", Ge(1)] = 8
+    rollout: Annotated[int | None, "steps of each copy between updates; 8 (a2c) or 16 (ppo) if not named", Ge(1)] = None
+    epochs: Annotated[int, "passes over a rollout (ppo)", Ge(1)] = 10
+    batch: Annotated[int, "steps in a minibatch (ppo)", Ge(1)] = 128
+    clip: Annotated[float, "c, how far the ratio counts (ppo)", Gt(0)] = 0.2
+    entropy: Annotated[float, "beta, the bonus for staying undecided", Ge(0)] = 0.0
+    lr: Annotated[float, "step size of Adam at the start; it falls to zero along a line", Gt(0)] = 2e-3
+    most: Annotated[float, "longest gradient, longer ones are shortened", Gt(0)] = 0.5
+
+    @property
+    def length(self) -> int:
+        return self.rollout or (8 if self.objective == "a2c" else 16)
+
+
+class ActorCritic(nn.Module):
+    def __init__(self, cfg: Config, states: int, **shapes: Any) -> None:
+        super().__init__()
+        self.actor = Policy(cfg.hidden, states, **shapes)
+        self.critic = network(states, cfg.hidden, 1, gain=1.0)
+
+    def value(self, s: Tensor) -> Tensor:  # [..., D] -> V [...]
+        return self.critic(s).squeeze(-1)
+
+
+def advantages(cfg: Config, r: Tensor, end: Tensor, over: Tensor, v: Tensor, following: Tensor) -> Tensor:
+    """A [T, N] of N environments side by side.
+
+    r: rewards. end: 1 where the world ended the episode. over: 1 where that or a step limit did.
+    v, following: V(s_t) and V(s_{t+1}), that of the state reached, not of the one the next episode began in.
+    """
+    delta = r + cfg.gamma * (1 - end) * following - v
+    keep = cfg.gamma * cfg.lam * (1 - over)
+    a, ahead = torch.empty_like(delta), torch.zeros_like(delta[0])
+    for t in reversed(range(len(delta))):
+        a[t] = ahead = delta[t] + keep[t] * ahead
+    return a
+
+
+def actor_loss(cfg: Config, log_pi: Tensor, old: Tensor, a: Tensor) -> Tensor:  # [B] each -> []
+    if cfg.objective == "a2c":
+        return -(a * log_pi).mean()
+    rho = (log_pi - old).exp()
+    return -torch.minimum(rho * a, rho.clamp(1 - cfg.clip, 1 + cfg.clip) * a).mean()
+
+
+def loss(cfg: Config, model: ActorCritic, s: Tensor, action: Tensor, old: Tensor, a: Tensor, goal: Tensor) -> Tensor:
+    log_pi, entropy = model.actor(s, action)
+    if cfg.objective == "ppo":
+        a = (a - a.mean()) / (a.std(correction=0) + 1e-8)
+    critic_loss = nn.functional.mse_loss(model.value(s), goal) / 2
+    total = actor_loss(cfg, log_pi, old, a) + critic_loss
+    return total - cfg.entropy * entropy.mean() if cfg.entropy else total  # the way back through 0 H costs as much as H
+
+
+def play(cfg: Config, model: ActorCritic, worlds: envs.Copies) -> list[Tensor]:
+    """One rollout: s, a, r, end, over, s', each [T, N, ...]."""
+    rows = []
+    for _ in range(cfg.length):
+        s = worlds.observation
+        a = model.actor.draw(s)
+        reached, r, end = worlds.step(model.actor.taken(a))
+        rows.append((s, a, r, end.astype(np.float32), worlds.over.astype(np.float32), reached))
+    return [torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)]
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, "Gymnasium environment"] = "CartPole-v1",
+    steps: Annotated[int, "steps in the environment, of all copies together", Ge(1)] = 200_000,
+    episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
+    eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
+) -> None:
+    make = partial(world, env)
+    worlds = envs.Copies(make, cfg.copies, run.seed)
+    model = run.place(ActorCritic(cfg, **shapes(make())))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
+    size = cfg.copies * cfg.length
+    iterations = taken = math.ceil(steps / size)
+    for iteration in run.track(lambda iteration: iteration, iterations, model=model, adam=adam, worlds=worlds):
+        s, action, r, end, over, reached = (part.to(run.device) for part in play(cfg, model, worlds))
+        with torch.no_grad():
+            v, following = model.value(torch.stack([s, reached]))
+            a = advantages(cfg, r, end, over, v, following)
+            s, action, a, goal = (part.flatten(0, 1) for part in (s, action, a, a + v))
+            old, _ = model.actor(s, action)
+        adam.param_groups[0]["lr"] = cfg.lr * (1 - iteration / iterations)
+        for rows in minibatches(cfg, size):
+            error = loss(cfg, model, *(part[rows] for part in (s, action, old, a, goal)))
+            adam.zero_grad()
+            error.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), cfg.most)
+            adam.step()
+        run.log(train_return=worlds.latest, loss=error)
+        taken = iteration + 1
+        if episodes and worlds.ended >= episodes:
+            break
+
+    run.save(model, cfg, **shapes(make()))
+    earned = envs.evaluate(make, model.actor.greedy, eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken * size)
+    curves.returns(run, worlds.finished)
+    if "rgb_array" in make().metadata.get("render_modes", ()):
+        film(run, env, model)
+
+
+def minibatches(cfg: Config, size: int) -> Iterator[Tensor | slice]:
+    if cfg.objective == "a2c":
+        yield slice(None)
+        return
+    for _ in range(cfg.epochs):
+        yield from torch.randperm(size).split(cfg.batch)
+
+
+def film(run: Run, env: str, model: ActorCritic) -> None:
+    run.image("policy.gif", *envs.record(partial(world, env, render=True), model.actor.greedy, run.seed))
+
+
+def render(trained: Trained, run: Run) -> None:
+    """One episode of the greedy policy."""
+    film(run, trained.options["env"], trained.load(ActorCritic, Config))
+
+
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    model = trained.load(ActorCritic, Config)
+    earned = envs.evaluate(partial(world, trained.options["env"]), model.actor.greedy, eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std())
+
+
+def gradcheck() -> Iterator[Case]:
+    ppo = Config("ppo", gamma=0.9, lam=0.7)
+
+    def world_of_three(
+        g: torch.Generator,
+    ) -> tuple[Tensor, ...]:  # pi [S, A], p [S, A, S] that loses some, r, any V [S]
+        pi, r = torch.rand(2, 3, 2, generator=g, dtype=torch.float64)
+        p = torch.rand(3, 2, 4, generator=g, dtype=torch.float64)
+        p = p / p.sum(-1, keepdim=True)
+        return pi / pi.sum(1, keepdim=True), p[..., :3], r, torch.randn(3, generator=g, dtype=torch.float64)
+
+    def values(pi: Tensor, p: Tensor, r: Tensor) -> Tensor:
+        """V of a policy: the solution of v = r + gamma P v. The last column of p, left out, is the end."""
+        under = torch.einsum("sa,sat->st", pi, p)
+        return torch.linalg.solve(torch.eye(3, dtype=torch.float64) - 0.9 * under, (pi * r).sum(1))
+
+    def expected_delta(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """E[A_t | s, a] of one step, by the page's own function, over where the world goes."""
+        found = torch.zeros(3, 2, dtype=torch.float64)
+        for s in range(3):
+            for a in range(2):
+                reward, here = r[s, a].expand(4), v[s].expand(4)
+                following, end = torch.cat([v, v.new_full((1,), 7.0)]), torch.tensor([0, 0, 0, 1.0]).double()
+                one = advantages(ppo, *(x[None] for x in (reward, end, end, here, following)))[0]
+                found[s, a] = torch.cat([p[s, a], 1 - p[s, a].sum(0, keepdim=True)]) @ one
+        return found
+
+    def advantage(pi: Tensor, p: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """Q - V of the policy, exactly."""
+        v = values(pi, p, r)
+        return r + 0.9 * p @ v - v[:, None]
+
+    yield identity(
+        "E[delta | s, a] = Q(s, a) - V(s) where V is the value of the policy",
+        lambda pi, p, r, v: expected_delta(p, r, values(pi, p, r)),
+        advantage,
+        world_of_three,
+        printed=lambda pi, p, r, v: expected_delta(p, r, v),
+    )
+
+    def rollout(g: torch.Generator) -> tuple[Tensor, ...]:  # r, end, over, v, following, each [T, N]
+        r, v, following = torch.randn(3, 9, 2, generator=g, dtype=torch.float64)
+        end, over = torch.zeros(2, 9, 2, dtype=torch.float64)
+        end[3, 0] = over[3, 0] = over[5, 1] = 1  # one episode ends, another is cut
+        return r, end, over, v, torch.where(over == 1, following, v.roll(-1, 0))
+
+    def by_returns(r: Tensor, end: Tensor, over: Tensor, v: Tensor, following: Tensor) -> Tensor:
+        """(1 - lambda) sum_n lambda^(n-1) (n-step advantage), the last with all the weight that is left."""
+        a = torch.zeros_like(r)
+        for t in range(9):
+            for n in range(2):
+                total, weight, k = torch.zeros(()).double(), 1.0, t
+                while True:
+                    total = total + 0.9 ** (k - t) * r[k, n]
+                    ahead = total + 0.9 ** (k - t + 1) * (1 - end[k, n]) * following[k, n] - v[t, n]
+                    if over[k, n] or k == 8:
+                        a[t, n] += weight * ahead
+                        break
+                    a[t, n] += weight * (1 - 0.7) * ahead
+                    weight, k = weight * 0.7, k + 1
+        return a
+
+    yield identity(
+        "A_t = delta_t + gamma lambda A_{t+1} is the lambda-weighted mean of the n-step advantages",
+        partial(advantages, ppo),
+        by_returns,
+        rollout,
+        printed=lambda r, end, over, *v: advantages(ppo, r, over, over, *v),  # a step limit taken for the end
+    )
+
+    def minibatch(g: torch.Generator) -> tuple[Tensor, ...]:  # log pi, log pi_old, A, far and near the old policy
+        old, a = -torch.rand(2, 40, generator=g, dtype=torch.float64)
+        return old + torch.randn(40, generator=g, dtype=torch.float64) / 3, old, (a + 0.5) * 4
+
+    def kept(log_pi: Tensor, old: Tensor, a: Tensor) -> Tensor:
+        rho = (log_pi - old).exp()
+        free = torch.where(a > 0, rho < 1.2, rho > 0.8)
+        return -torch.where(free, rho * a, 0) / 40
+
+    yield gradient(
+        "ppo: the slope is -rho A, and nothing once A has moved rho past 1 + c or 1 - c",
+        partial(actor_loss, ppo),
+        kept,
+        minibatch,
+        printed=lambda log_pi, old, a: torch.where(((log_pi - old).exp() - 1).abs() < 0.2, kept(log_pi, old, a), 0),
+    )
+    yield identity(
+        "where pi = pi_old, ppo and a2c have one gradient",
+        lambda log_pi, old, a: slope(actor_loss, ppo, old, old, a),
+        lambda log_pi, old, a: slope(actor_loss, Config("a2c"), old, old, a),
+        minibatch,
+    )
+    yield inequality(
+        "the clipped objective is never above the plain one",
+        lambda log_pi, old, a: -actor_loss(ppo, log_pi, old, a),
+        lambda log_pi, old, a: ((log_pi - old).exp() * a).mean(),
+        minibatch,
+    )
+
+
+def slope(function: Any, cfg: Config, log_pi: Tensor, *rest: Tensor) -> Tensor:
+    leaf = log_pi.clone().requires_grad_()
+    return torch.autograd.grad(function(cfg, leaf, *rest), leaf)[0]

@@ -1,0 +1,217 @@
+"""Policy iteration: find out what a policy is worth, act better, and again, in a known world.
+
+    v_pi = r_pi + gamma P_pi v_pi                                   evaluation: a linear system, solved exactly
+    v <- r_pi + gamma P_pi v, m times                               or truncated: m sweeps
+    pi'(s) = argmax_a sum_{s', r} p(s', r | s, a) (r + gamma v(s')) improvement; pi(s) is kept where it is as good
+    v_pi' >= v_pi in every state, with equality only if pi is optimal
+
+There are finitely many policies and none comes back, so with exact evaluation it ends, mostly after a few iterations,
+with the optimal policy and its exact value. Truncated evaluation lies between: with m = 1 it is value iteration, and
+for all m it has the same optimum. Then |v - v*| <= |T v - v| / (1 - gamma) says when to stop.
+
+What is counted is backups: one sum over the outcomes of one pair (s, a). An improvement takes one for every pair, a
+sweep of evaluation one for every state, a sweep of value iteration one for every pair. A linear solve is no backup; how
+many there were is counted beside. Value iteration runs to the same bound for comparison.
+
+Howard, Dynamic Programming and Markov Processes, 1960.
+Puterman and Shin, Modified policy iteration algorithms for discounted Markov decision problems, 1978.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from matplotlib.figure import Figure
+from numpy import ndarray as Array
+from scipy import sparse
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity, inequality
+from mpcli.kit import curves, mdp, tabular
+from mpcli.run import Run, Trained
+from mpcli_rl.value_iteration import Bellman
+
+MOST = 20_000  # sweeps of value iteration for comparison
+
+
+@dataclass(frozen=True)
+class Config:
+    gamma: Annotated[float, "discount", Interval(ge=0, lt=1)] = 0.99
+    evaluation: Annotated[Literal["exact", "truncated"], "of a policy: a linear solve, or some sweeps"] = "exact"
+    sweeps: Annotated[int, "m of truncated evaluation", Ge(1)] = 10
+    tolerance: Annotated[float, "truncated: stop when the values are surely this near to the optimum", Ge(0)] = 1e-8
+
+
+class Policy(nn.Module):
+    """pi [S], and v [S], what it was found to be worth."""
+
+    pi: Tensor
+    v: Tensor
+
+    def __init__(self, states: int) -> None:
+        super().__init__()
+        self.register_buffer("pi", torch.zeros(states, dtype=torch.int64))
+        self.register_buffer("v", torch.zeros(states, dtype=torch.float64))
+
+
+def value(cfg: Config, model: mdp.Table, pi: Array, v: Array) -> Array:
+    """What pi [S] is worth [S]; truncated evaluation begins at v [S]."""
+    if cfg.evaluation == "exact":
+        return mdp.policy_value(model, pi, cfg.gamma)
+    p, r = model.under(pi)
+    for _ in range(cfg.sweeps):
+        v = r + cfg.gamma * (p @ v)
+    return v
+
+
+def improved(model: mdp.Table, pi: Array, v: Array, gamma: float) -> tuple[Array, float]:
+    """The policy that is greedy for v, and |T v - v|."""
+    q = model.backup(v, gamma)
+    # Rounding must not make two equal actions take turns for ever.
+    better = q.max(1) > q[np.arange(len(pi)), pi] + 1e-10 * (1 + np.abs(v))
+    return np.where(better, q.argmax(1), pi), float(np.abs(q.max(1) - v).max())
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, "Gymnasium environment that exposes its model"] = 'FrozenLake-v1(map_name="8x8")',
+    steps: Annotated[int, "iterations at most", Ge(1)] = 1_000,
+    eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
+) -> None:
+    model = mdp.transition_table(tabular.world(env))
+    states, actions = model.r.shape
+    policy, history = Policy(states), curves.Series("iteration", "backups", "bound", "changed")
+    cost = states * actions + (states * cfg.sweeps if cfg.evaluation == "truncated" else 0)
+
+    if cfg.evaluation == "truncated":  # the first policy is greedy for v = 0, as in value iteration
+        policy.pi[:] = torch.from_numpy(model.r.argmax(1))
+    for iteration in run.track(lambda step: step + 1, steps, policy=policy, history=history):
+        pi = policy.pi.numpy()
+        v = value(cfg, model, pi, policy.v.numpy())
+        new, change = improved(model, pi, v, cfg.gamma)
+        changed, bound = int((new != pi).sum()), change / (1 - cfg.gamma)
+        policy.v[:], policy.pi[:] = torch.from_numpy(v), torch.from_numpy(new)
+        history.add(iteration, iteration * cost, bound, changed)
+        run.log(bound=bound, changed=changed, backups=iteration * cost)
+        if bound <= cfg.tolerance if cfg.evaluation == "truncated" else not changed:
+            break
+
+    q = tabular.Q(states, actions)
+    q.q[:] = torch.from_numpy(model.backup(policy.v.numpy(), cfg.gamma))
+    q.visits[:] = torch.from_numpy((model.terminal < 1).astype(float))  # at an end there is nothing to choose
+    tabular.save(run, q, cfg)
+    compared = sweeps_of_value_iteration(model, cfg.gamma, max(history.column("bound")[-1], cfg.tolerance))
+    run.result(
+        steps=iteration,
+        backups=iteration * cost,
+        solves=iteration if cfg.evaluation == "exact" else 0,
+        backups_of_value_iteration=len(compared) * states * actions,
+        bound=history.column("bound")[-1],
+    )
+    picture(run, cfg, history, np.arange(1, len(compared) + 1) * states * actions, compared)
+    tabular.report(run, env, q, cfg.gamma, eval_episodes)
+
+
+def sweeps_of_value_iteration(model: mdp.Table, gamma: float, bound: float) -> list[float]:
+    """The bounds after each sweep of value iteration from 0, until one is as small as asked."""
+    bellman, v, bounds = Bellman(model), np.zeros(len(model.r)), [np.inf]
+    while bounds[-1] > bound and len(bounds) <= MOST:
+        new = bellman(v, gamma)
+        bounds.append(gamma / (1 - gamma) * np.abs(new - v).max())
+        v = new
+    return bounds[1:]
+
+
+def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bounds: list[float]) -> None:
+    """Write convergence.csv and convergence.png: how near the optimum is known to be, after so many backups."""
+    with run.file("convergence.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(history.columns)
+        writer.writerows(history.rows)
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    how = "a linear solve an iteration" if cfg.evaluation == "exact" else f"{cfg.sweeps} sweeps an iteration"
+    axes.plot(backups, np.maximum(bounds, 1e-16), label="value iteration")
+    mine = np.maximum(history.column("bound"), 1e-16)
+    axes.plot(history.column("backups"), mine, "o-", markersize=3, label=f"policy iteration, {how}")
+    axes.set(xlabel="backups", ylabel="bound of the error", yscale="log")
+    axes.legend(fontsize=8)
+    with run.file("convergence.png") as path:
+        figure.savefig(path, dpi=120)
+
+
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    tabular.evaluate(trained, run, eval_episodes)
+
+
+def render(trained: Trained, run: Run) -> None:
+    """One episode of the greedy policy."""
+    tabular.render(trained, run)
+
+
+def gradcheck() -> Iterator[Case]:
+    gamma = 0.8
+    exact, truncated = Config(gamma), Config(gamma, "truncated", 3)
+
+    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], r [S, A], pi [S], v [S]
+        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
+        r, v = torch.randn(5, 3, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
+        return p / p.sum(-1, keepdim=True), r, torch.randint(3, (5,), generator=g), v
+
+    def table(p: Tensor, r: Tensor) -> mdp.Table:
+        return mdp.Table(sparse.csr_array(p.reshape(15, 5).numpy()), r.numpy(), np.full(5, 0.2))
+
+    def worth(cfg: Config, p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
+        return torch.from_numpy(value(cfg, table(p, r), pi.numpy(), v.numpy()))
+
+    def better(p: Tensor, r: Tensor, pi: Tensor) -> Tensor:
+        v = value(exact, table(p, r), pi.numpy(), np.zeros(5))
+        return torch.from_numpy(improved(table(p, r), pi.numpy(), v, gamma)[0])
+
+    def swept(k: int, p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
+        rows = torch.arange(5)
+        for _ in range(k):
+            v = r[rows, pi] + gamma * p[rows, pi] @ v
+        return v
+
+    def iterated(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
+        for _ in range(20):
+            pi = better(p, r, pi)
+        return worth(exact, p, r, pi, v)
+
+    def optimum(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
+        policies = torch.cartesian_prod(*[torch.arange(3)] * 5)
+        rows = torch.arange(5)
+        chosen = torch.eye(5, dtype=p.dtype) - gamma * p[rows, policies]
+        return torch.linalg.solve(chosen, r[rows, policies]).amax(0)
+
+    def off(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
+        return torch.tensor(improved(table(p, r), pi.numpy(), v.numpy(), gamma)[1])
+
+    yield identity(
+        "v_pi = (I - gamma P_pi)^-1 r_pi, the limit of sweeps",
+        lambda *drawn: worth(exact, *drawn),
+        lambda *drawn: swept(400, *drawn),
+        draw,
+    )
+    yield identity(
+        "truncated evaluation: m sweeps", lambda *drawn: worth(truncated, *drawn), lambda *drawn: swept(3, *drawn), draw
+    )
+    yield identity("it ends in the best of all policies", iterated, optimum, draw)
+    yield inequality(
+        "improvement: v_pi <= v_pi' in every state",
+        lambda p, r, pi, v: worth(exact, p, r, pi, v),
+        lambda p, r, pi, v: worth(exact, p, r, better(p, r, pi), v),
+        draw,
+    )
+    yield inequality(
+        "|v - v*| <= |T v - v| / (1 - gamma)",
+        lambda *drawn: (drawn[3] - optimum(*drawn)).abs().max(),
+        lambda *drawn: off(*drawn) / (1 - gamma),
+        draw,
+    )

@@ -1,0 +1,286 @@
+"""REINFORCE: the gradient of what a policy earns, from whole episodes, and baselines that take the noise out of it.
+
+    pi(a|s) = softmax(f(s))_a    or    N(a; f(s), diag sigma^2)
+
+    J(theta) = E[sum_t gamma^t r_t]            G_t = r_t + gamma G_{t+1}, backwards from the end of the episode
+    grad J = E[(sum_t grad log pi(a_t|s_t)) (G_0 - b(s_0))]
+           = E[sum_t gamma^t grad log pi(a_t|s_t) (G_t - b(s_t))]      what came before a_t is not its doing
+
+The model of the world is not in it: its gradient in theta is zero. A baseline b may be anything that does not depend on
+the action, for E[grad log pi(a|s)] = 0: it leaves the expectation alone and takes variance away. Here it is nothing,
+the mean of the returns of earlier episodes, or a network V(s) fitted to G by least squares. In practice gamma^t is left
+out, which lets late steps count as much as early ones and is no longer the gradient of J; `--discount-late` puts it in.
+
+Ten times while training, the variance of the gradient that one episode gives is measured with each baseline. Where a
+step limit cuts an episode, G_t lacks what would have come.
+
+Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, Machine Learning 8,
+1992. doi:10.1007/BF00992696
+Sutton, McAllester, Singh and Mansour, Policy Gradient Methods for Reinforcement Learning with Function Approximation,
+NeurIPS 1999.
+"""
+
+import csv
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.kit import curves, envs
+from mpcli.run import Run, Trained
+from mpcli_rl.reinforce.policy import Policy, gaussian_cases, network, shapes, world
+
+BASELINES = ("none", "mean", "learned")
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: Annotated[tuple[int, ...], "widths of the hidden layers, of the policy and of V", Ge(1)] = (64, 64)
+    gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 0.99
+    baseline: Annotated[Literal["none", "mean", "learned"], "what is taken off the return"] = "learned"
+    to_go: Annotated[bool, "count what follows an action only; else the return of the whole episode"] = True
+    discount_late: Annotated[bool, "weigh step t by gamma^t, as the gradient of J does"] = False
+    batch: Annotated[int, "episodes of a gradient", Ge(1)] = 8
+    lr: Annotated[float, "step size of Adam at the start; it falls to zero along a line", Gt(0)] = 5e-3
+    fits: Annotated[int, "steps that V makes towards the returns of a batch", Ge(0)] = 10
+
+
+class Agent(nn.Module):
+    """A policy, and what the baselines know."""
+
+    mean_return: Tensor
+
+    def __init__(self, cfg: Config, states: int, **shapes: Any) -> None:
+        super().__init__()
+        self.policy = Policy(cfg.hidden, states, **shapes)
+        self.value = network(states, cfg.hidden, 1, gain=1.0)
+        self.register_buffer("mean_return", torch.zeros(()))
+
+    @torch.no_grad()
+    def baseline(self, kind: str, s: Tensor) -> Tensor:  # [T, D] -> [T]
+        if kind == "learned":
+            return self.value(s).squeeze(1)
+        return self.mean_return.expand(len(s)) if kind == "mean" else torch.zeros_like(s[:, 0])
+
+
+def returns(r: Tensor, gamma: float) -> Tensor:  # rewards of an episode [T] -> G [T]
+    backwards = itertools.accumulate(reversed(r.tolist()), lambda following, now: now + gamma * following)
+    return torch.tensor([*backwards][::-1], dtype=r.dtype, device=r.device)
+
+
+def weights(cfg: Config, r: Tensor, b: Tensor) -> Tensor:  # rewards, baseline [T] -> the factor of each grad log pi [T]
+    g = returns(r, cfg.gamma)
+    if not cfg.to_go:
+        return (g[0] - b[0]).expand(len(g))
+    return (g - b) * cfg.gamma ** torch.arange(len(g), device=g.device) if cfg.discount_late else g - b
+
+
+Episode = tuple[Tensor, Tensor, Tensor]  # s [T, D], a [T] or [T, A], r [T]
+
+
+def loss(cfg: Config, agent: Agent, episodes: list[Episode]) -> Tensor:
+    """Its gradient is minus the estimate of grad J, the mean over the episodes."""
+    w = torch.cat([weights(cfg, r, agent.baseline(cfg.baseline, s)) for s, _, r in episodes])
+    log_pi, _ = agent.policy(*(torch.cat(parts) for parts in list(zip(*episodes, strict=True))[:2]))
+    return -(w * log_pi).sum() / len(episodes)
+
+
+def variances(cfg: Config, agent: Agent, episodes: list[Episode]) -> list[float]:
+    """Of the gradient that one episode gives, summed over the parameters: with each baseline."""
+    theta, found = list(agent.policy.parameters()), []
+    for s, a, r in episodes:
+        log_pi, _ = agent.policy(s, a)
+        by_baseline = [
+            torch.autograd.grad(log_pi, theta, weights(cfg, r, agent.baseline(kind, s)), retain_graph=True)
+            for kind in BASELINES
+        ]
+        found.append(torch.stack([torch.cat([part.ravel() for part in g]) for g in by_baseline]))
+    return torch.stack(found).var(0).sum(1).tolist()
+
+
+class Played:
+    """The steps taken since the policy last changed: s, a, r, and whether the episode was over."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[np.ndarray, ...]] = []
+        self.episodes = 0
+
+    def add(self, *row: np.ndarray) -> None:
+        self.rows.append(row)
+        self.episodes += int(row[-1][0])
+
+    def take(self, device: torch.device) -> list[Episode]:
+        """The episodes, each whole; nothing is left."""
+        *columns, over = (
+            torch.from_numpy(np.concatenate(column)).to(device) for column in zip(*self.rows, strict=True)
+        )
+        lengths = (over.nonzero().squeeze(1) + 1).diff(prepend=over.new_zeros(1, dtype=torch.int64)).tolist()
+        self.rows, self.episodes = [], 0
+        return list(zip(*(column.split(lengths) for column in columns), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [[torch.from_numpy(part) for part in row] for row in self.rows], "episodes": self.episodes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = [tuple(part.numpy() for part in row) for row in state["rows"]]
+        self.episodes = int(state["episodes"])
+
+
+def learn(cfg: Config, agent: Agent, adam: torch.optim.Optimizer, batch: list[Episode]) -> None:
+    """One step of the policy; then the baselines are fitted, so that they never know the episodes they judge."""
+    error = loss(cfg, agent, batch)
+    adam.zero_grad()
+    error.backward()
+    adam.step()
+    s, g = torch.cat([s for s, _, _ in batch]), [returns(r, cfg.gamma) for _, _, r in batch]
+    for _ in range(cfg.fits):
+        error = nn.functional.mse_loss(agent.value(s).squeeze(1), torch.cat(g))
+        adam.zero_grad()
+        error.backward()
+        adam.step()
+    mean = torch.cat(g).mean() if cfg.to_go else torch.stack([whole[0] for whole in g]).mean()
+    agent.mean_return += (mean - agent.mean_return) / 2
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, "Gymnasium environment"] = "CartPole-v1",
+    steps: Annotated[int, "steps in the environment", Ge(1)] = 200_000,
+    episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
+    eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
+) -> None:
+    make = partial(world, env)
+    agent = run.place(Agent(cfg, **shapes(make())))
+    adam = torch.optim.Adam(agent.parameters(), cfg.lr)
+    worlds = envs.Copies(make, 1, run.seed)
+    played = Played()
+    noise = curves.Series("step", *BASELINES)
+    state: dict[str, Any] = {"agent": agent, "adam": adam, "worlds": worlds, "played": played, "noise": noise}
+    taken = steps
+    for step in run.track(lambda step: step, steps, **state):
+        taken, s = step + 1, worlds.observation
+        a = agent.policy.draw(s)
+        _, r, _ = worlds.step(agent.policy.taken(a))
+        played.add(s, a, r, worlds.over)
+        if played.episodes == cfg.batch:
+            batch = played.take(run.device)
+            if cfg.batch > 1 and step >= len(noise.rows) * steps / 10:
+                noise.add(step + 1, *variances(cfg, agent, batch))
+            adam.param_groups[0]["lr"] = cfg.lr * (1 - step / steps)
+            learn(cfg, agent, adam, batch)
+        run.log(train_return=worlds.latest)
+        if episodes and worlds.ended >= episodes:
+            break
+
+    run.save(agent, cfg, **shapes(make()))
+    earned = envs.evaluate(make, agent.policy.greedy, eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken)
+    curves.returns(run, worlds.finished)
+    if noise.rows:
+        report(run, noise)
+    if "rgb_array" in make().metadata.get("render_modes", ()):
+        film(run, env, agent)
+
+
+def report(run: Run, noise: curves.Series) -> None:
+    """Tell the variances, as a table on the terminal and as variance.csv."""
+    run.say("variance of the gradient of one episode, " + ", ".join(f"baseline {kind}" for kind in BASELINES))
+    for step, *found in noise.rows:
+        run.say(f"after {step:>9,.0f} steps: " + "  ".join(f"{value:>10.3g}" for value in found))
+    with run.file("variance.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(noise.columns)
+        writer.writerows(noise.rows)
+
+
+def film(run: Run, env: str, agent: Agent) -> None:
+    run.image("policy.gif", *envs.record(partial(world, env, render=True), agent.policy.greedy, run.seed))
+
+
+def render(trained: Trained, run: Run) -> None:
+    """One episode of the greedy policy."""
+    film(run, trained.options["env"], trained.load(Agent, Config))
+
+
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    agent = trained.load(Agent, Config)
+    earned = envs.evaluate(partial(world, trained.options["env"]), agent.policy.greedy, eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std())
+
+
+def gradcheck() -> Iterator[Case]:
+    free, late = Config(to_go=False, gamma=0.8), Config(gamma=0.8, discount_late=True)
+    practice = Config(gamma=0.8)
+
+    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # logits [S, A], p [S, A, S], r [S, A], b [S]
+        theta, r = torch.randn(2, 3, 2, generator=g, dtype=torch.float64)
+        p = torch.rand(3, 2, 3, generator=g, dtype=torch.float64)
+        return theta, p / p.sum(-1, keepdim=True), r, torch.randn(3, generator=g, dtype=torch.float64)
+
+    def earned(theta: Tensor, p: Tensor, r: Tensor, b: Tensor) -> Tensor:
+        """J of three steps from state 0, by the values of the states."""
+        pi, v = theta.softmax(1), torch.zeros_like(b)
+        for _ in range(3):
+            v = (pi * (r + 0.8 * p @ v)).sum(1)
+        return v[0]
+
+    def episodes(theta: Tensor, p: Tensor, r: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """All of three steps from state 0: probability, the three grad log pi [3, S * A], rewards and b(s_t) [3]."""
+        leaf = theta.clone().requires_grad_()
+        log_pi = leaf.log_softmax(1)
+        score = {
+            (s, a): torch.autograd.grad(log_pi[s, a], leaf, retain_graph=True)[0].ravel()
+            for s, a in itertools.product(range(3), range(2))
+        }
+        for *actions, second, third in itertools.product(range(2), range(2), range(2), range(3), range(3)):
+            path = list(zip((0, second, third), actions, strict=True))
+            reached = p[0, actions[0], second] * p[second, actions[1], third]
+            chance = reached * torch.stack([log_pi.detach()[pair] for pair in path]).sum().exp()
+            s, _ = (torch.tensor(part) for part in zip(*path, strict=True))
+            yield chance, torch.stack([score[pair] for pair in path]), torch.stack([r[pair] for pair in path]), b[s]
+
+    def estimated(cfg: Config, baseline: float, *model: Tensor) -> Tensor:
+        """The expectation of what this page calls the gradient."""
+        terms = (chance * weights(cfg, r, baseline * b).to(r) @ scores for chance, scores, r, b in episodes(*model))
+        return torch.stack(list(terms)).sum(0).reshape(3, 2)
+
+    def variance(weighing: str, *model: Tensor) -> Tensor:
+        """Of sum_t grad log pi (G_0 - c), c nothing or the best constant E[|sum grad log pi|^2 G] / E[|...|^2]."""
+        chance, scores, r, _ = (torch.stack(part) for part in zip(*episodes(*model), strict=True))
+        score, g = scores.sum(1), torch.stack([returns(one, 0.8)[0] for one in r])
+        size = (score**2).sum(1)
+        best = (chance * size * g).sum() / (chance * size).sum() if weighing == "best" else 0.0
+        return (chance * size * (g - best) ** 2).sum() - (chance * g @ score).square().sum()
+
+    yield gradient(
+        "grad J = E[sum_t gamma^t grad log pi (G_t - b(s_t))], all episodes of a small world",
+        earned,
+        partial(estimated, late, 1.0),
+        draw,
+        printed=partial(estimated, practice, 1.0),
+    )
+    yield gradient(
+        "grad J = E[(sum_t grad log pi) G_0], all episodes of a small world",
+        earned,
+        partial(estimated, free, 0.0),
+        draw,
+    )
+    yield identity(
+        "a baseline b(s_t) leaves the expectation alone, without gamma^t too",
+        partial(estimated, practice, 1.0),
+        partial(estimated, practice, 0.0),
+        draw,
+    )
+    yield inequality(
+        "the best constant baseline takes variance away", partial(variance, "best"), partial(variance, "none"), draw
+    )
+
+    yield from gaussian_cases()

@@ -1,0 +1,128 @@
+"""What policies are made of: a softmax over actions or a Gaussian, from a small network."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mpcli.checks import Case, gradient, identity
+from mpcli.kit import envs
+
+
+def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float) -> nn.Sequential:
+    """Tanh layers with orthogonal weights; a small gain makes the last one's output nearly nothing at first."""
+    layers: list[nn.Module] = []
+    for width, scale in (*((width, math.sqrt(2)) for width in hidden), (outputs, gain)):
+        layer = nn.Linear(inputs, width)
+        nn.init.orthogonal_(layer.weight, scale)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.Tanh()]
+        inputs = width
+    return nn.Sequential(*layers[:-1])
+
+
+class Policy(nn.Module):
+    """pi(a|s): a softmax over actions 0 ... A-1, or a Gaussian over vectors of A numbers.
+
+    A Gaussian policy works in units in which each number's range, from `low` to `high`, is -1 to 1; what falls outside
+    is cut off when the environment takes it. The density stays that of the action before the cut.
+    """
+
+    def __init__(
+        self, hidden: tuple[int, ...], states: int, actions: int, low: tuple[float, ...], high: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.mean = network(states, hidden, actions, gain=0.01)  # or the logits
+        self.log_sigma = nn.Parameter(torch.zeros(actions)) if low else None
+        self.low, self.high = np.array(low, np.float32), np.array(high, np.float32)
+        bounded = np.isfinite(self.low) & np.isfinite(self.high)
+        self.unit = np.where(bounded, (self.high - self.low) / 2, np.float32(1))
+        self.zero = np.where(bounded, (self.high + self.low) / 2, np.float32(0))
+
+    def forward(self, s: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:  # [B, D], [B] or [B, A] -> log pi, entropy [B]
+        mean = self.mean(s)
+        if self.log_sigma is None:
+            log_pi = mean.log_softmax(1)
+            return log_pi.gather(1, a.unsqueeze(1)).squeeze(1), -(log_pi.exp() * log_pi).sum(1)
+        z = (a - mean) * (-self.log_sigma).exp()
+        size = self.log_sigma + math.log(2 * math.pi) / 2
+        return -(z**2 / 2 + size).sum(1), (size + 0.5).sum().expand(len(s))
+
+    @torch.no_grad()
+    def _mean(self, s: np.ndarray) -> np.ndarray:
+        return self.mean(torch.from_numpy(s).to(next(self.parameters()).device)).numpy(force=True)
+
+    def draw(self, s: np.ndarray) -> np.ndarray:  # [N, D] -> [N] or [N, A]
+        mean = self._mean(s)
+        if self.log_sigma is None:  # the largest of the logits, each with Gumbel noise, is a draw from their softmax
+            return (mean + np.random.gumbel(size=mean.shape)).argmax(1)
+        sigma = np.exp(self.log_sigma.numpy(force=True))
+        return (mean + sigma * np.random.standard_normal(mean.shape)).astype(np.float32)
+
+    def greedy(self, s: np.ndarray) -> np.ndarray:
+        """The likeliest action, as the environment takes it."""
+        mean = self._mean(s)
+        return mean.argmax(1) if self.log_sigma is None else self.taken(mean)
+
+    def taken(self, a: np.ndarray) -> np.ndarray:
+        """An action of this policy as the environment takes it."""
+        return a if self.log_sigma is None else np.clip(self.zero + self.unit * a, self.low, self.high)
+
+
+def world(env: str, render: bool = False) -> gym.Env:
+    return envs.make(env, ("vector",), ("discrete", "vector"), render)
+
+
+def shapes(env: gym.Env) -> dict[str, Any]:
+    """How a policy for an environment is built."""
+    space: Any = env.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        low, high, actions = (), (), int(space.n)
+    else:
+        low, high, actions = tuple(space.low.tolist()), tuple(space.high.tolist()), len(space.low)
+    return {"states": env.observation_space.shape[0], "actions": actions, "low": low, "high": high}
+
+
+def gaussian_cases() -> Iterator[Case]:
+    nodes = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    width = float(nodes[1] - nodes[0])
+
+    def gaussian(g: torch.Generator) -> tuple[Tensor, ...]:  # mean and log sigma of one number
+        return (torch.randn(2, generator=g, dtype=torch.float64) / 2,)
+
+    def policy(theta: Tensor) -> Policy:
+        pi = Policy((), 1, 1, (-1.0,), (1.0,)).double()
+        nn.utils.vector_to_parameters(torch.stack([theta[1], theta[0] * 0, theta[0]]), pi.parameters())
+        return pi  # its mean is the bias alone
+
+    def grid(theta: Tensor) -> Tensor:  # nodes [K] over the policy, with weights that sum to 1
+        return theta[0] + theta[1].exp() * nodes
+
+    def log_density(theta: Tensor, a: Tensor) -> Tensor:
+        return policy(theta)(torch.zeros(len(a), 1).double(), a[:, None])[0]
+
+    def reward(a: Tensor) -> Tensor:
+        return torch.sin(2 * a) - a**2 / 2
+
+    def expected(theta: Tensor) -> Tensor:
+        return (log_density(theta, grid(theta)).exp() * reward(grid(theta))).sum() * theta[1].exp() * width
+
+    def by_score(theta: Tensor) -> Tensor:
+        """E[grad log pi(a) r(a)], the gradient of the logarithm written out."""
+        z, sigma = nodes, theta[1].exp()
+        score = torch.stack([z / sigma, z**2 - 1])  # (a - m) / sigma^2 and ((a - m) / sigma)^2 - 1
+        return score @ (torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * reward(grid(theta))) * width
+
+    yield gradient("Gaussian policy: grad E[r(a)] = E[grad log N(a; m, sigma^2) r(a)]", expected, by_score, gaussian)
+    yield identity(
+        "entropy of a Gaussian policy = -E[log pi]",
+        lambda theta: policy(theta)(torch.zeros(1, 1).double(), torch.zeros(1, 1).double())[1][0],
+        lambda theta: (
+            -(log_density(theta, grid(theta)) * log_density(theta, grid(theta)).exp()).sum() * theta[1].exp() * width
+        ),
+        gaussian,
+    )

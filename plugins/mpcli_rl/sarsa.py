@@ -1,0 +1,172 @@
+"""SARSA: the values of the policy that is followed, learned from single steps without a model.
+
+    Q(s, a) <- Q(s, a) + alpha (r + gamma Q(s', a') - Q(s, a))      after every s, a, r, s', a'
+    a' is uniform with probability epsilon, else argmax Q(s', .)    and it is what the agent does next
+
+Where the world ends the episode nothing follows, and the target is r alone. The target takes the action that follows
+in earnest (on-policy), exploration included: beside a cliff, an agent that stumbles once in ten steps learns to keep
+away from the edge, while Q-learning walks along it and falls off now and then. So with epsilon fixed, SARSA tends to
+the best epsilon-greedy policy, worth value_start_soft_exact, and not to the best of all, worth value_start_exact; only
+if epsilon falls to 0 slowly enough does it tend to the latter. value_start_soft is what it has learned that its own
+policy is worth. With a constant alpha the values keep trembling.
+
+Rummery and Niranjan, On-line Q-learning using connectionist systems, 1994.
+Sutton and Barto, Reinforcement Learning: An Introduction, 2nd edition, 2018, section 6.4 and Example 6.6.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from mpcli.checks import Case, identity
+from mpcli.kit import envs, mdp, tabular
+from mpcli.run import Run, Trained
+from mpcli_rl import q_learning
+
+
+@dataclass(frozen=True)
+class Config:
+    gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 0.99
+    alpha: Annotated[float, "step size at the first visit of a pair", Interval(gt=0, le=1)] = 1.0
+    alpha_power: Annotated[float, "alpha falls as (visits of the pair)^-power", Interval(ge=0, le=1)] = 0.7
+    epsilon_start: Annotated[float, "share of random actions at first", Interval(ge=0, le=1)] = 0.1
+    epsilon: Annotated[float, "share of random actions at the end", Interval(ge=0, le=1)] = 0.1
+    explore: Annotated[float, "share of the steps over which it changes", Interval(gt=0, le=1)] = 0.5
+    initial: Annotated[float, "first value of every pair; above the optimum it drives the agent to try all"] = 0.0
+
+
+def target(r: float, terminated: bool, gamma: float, following: float) -> float:
+    """What Q(s, a) should be: `following` is Q(s', a') of the action that is taken next."""
+    return r if terminated else r + gamma * following
+
+
+class Intention:
+    """The action that was chosen for the state the agent is in."""
+
+    def __init__(self, action: int) -> None:
+        self.action = action
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"action": self.action}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.action = int(state["action"])
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, 'Gymnasium environment, such as FrozenLake-v1(map_name="8x8")'] = "CliffWalking-v1",
+    steps: Annotated[int, "steps in the environment", Ge(1)] = 100_000,
+    episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
+    eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
+) -> None:
+    agent = envs.Episodes(tabular.world(env), run.seed)
+    table = tabular.Q(*envs.count_states(agent.env), cfg.initial)
+    q, visits = table.rows()
+    actions = range(len(q[0]))
+
+    def choose(s: int, epsilon: float) -> int:
+        return random.choice(actions) if random.random() < epsilon else max(actions, key=q[s].__getitem__)
+
+    epsilons = tabular.schedule(cfg.epsilon_start, cfg.epsilon, cfg.explore * steps)
+    intention = Intention(choose(agent.observation, cfg.epsilon_start))
+    for epsilon in run.track(epsilons, steps, table=table, agent=agent, intention=intention):
+        s, a = agent.observation, intention.action
+        reached, r, terminated = agent.step(a)
+        following = choose(reached, epsilon)
+        visits[s][a] += 1
+        alpha = cfg.alpha * visits[s][a] ** -cfg.alpha_power
+        q[s][a] += alpha * (target(r, terminated, cfg.gamma, q[reached][following]) - q[s][a])
+        # Where an episode has ended, the agent is not in the state reached but in the first one of the next.
+        intention.action = following if agent.observation == reached else choose(agent.observation, epsilon)
+        run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
+        if episodes and len(agent.finished) >= episodes:
+            break
+
+    tabular.save(run, table, cfg)
+    tabular.report(run, env, table, cfg.gamma, eval_episodes, agent.finished)
+    run.result(steps=agent.steps)
+    if mdp.has_table(agent.env) and len(q) <= mdp.EXACT and cfg.gamma < 1:
+        model, learned = mdp.transition_table(agent.env), table.q.numpy()
+        soft = (1 - cfg.epsilon) * learned.max(1) + cfg.epsilon * learned.mean(1)
+        run.result(
+            value_start_soft=soft @ model.start,
+            value_start_soft_exact=mdp.solve(model.soft(cfg.epsilon), cfg.gamma) @ model.start,
+        )
+
+
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    tabular.evaluate(trained, run, eval_episodes)
+
+
+def render(trained: Trained, run: Run) -> None:
+    """One episode of the greedy policy."""
+    tabular.render(trained, run)
+
+
+def gradcheck() -> Iterator[Case]:
+    gamma, epsilon = 0.8, 0.3
+
+    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], r [S, A], Q [S, A]
+        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
+        r, q = torch.randn(2, 5, 3, generator=g, dtype=torch.float64)
+        return p / p.sum(-1, keepdim=True), r, q
+
+    def policy(q: Tensor) -> Tensor:  # [S, A]: the epsilon-greedy one
+        return (1 - epsilon) * torch.nn.functional.one_hot(q.argmax(1), 3).double() + epsilon / 3
+
+    def expected(p: Tensor, r: Tensor, q: Tensor, pi: Tensor) -> Tensor:
+        """E[target | s, a] over the next state and the action there, from the page's own target."""
+        targets = [
+            [[[target(float(r[s, a]), False, gamma, x) for x in row] for row in q.tolist()] for a in range(3)]
+            for s in range(5)
+        ]  # [S, A, S', A']
+        return torch.einsum("sat,tb,satb->sa", p, pi, torch.tensor(targets, dtype=torch.float64))
+
+    def settled(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
+        pi, q = policy(q), torch.zeros_like(q)
+        for _ in range(150):
+            q = expected(p, r, q, pi)
+        return q
+
+    def worth(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
+        """Q_pi from a linear solve over states."""
+        pi = policy(q)
+        chosen = torch.eye(5, dtype=p.dtype) - gamma * torch.einsum("sa,sat->st", pi, p)
+        return r + gamma * p @ torch.linalg.solve(chosen, (pi * r).sum(1))
+
+    def off_policy(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
+        """E[target | s, a] of Q-learning."""
+        targets = [
+            [[q_learning.target(float(r[s, a]), False, gamma, row) for row in q.tolist()] for a in range(3)]
+            for s in range(5)
+        ]
+        return (p * torch.tensor(targets, dtype=torch.float64)).sum(-1)
+
+    yield identity(
+        "E[r + gamma Q(s', a')] = r + gamma P ((1 - eps) max Q + eps mean Q)",
+        lambda p, r, q: expected(p, r, q, policy(q)),
+        lambda p, r, q: r + gamma * p @ ((1 - epsilon) * q.amax(1) + epsilon * q.mean(1)),
+        draw,
+        # With the action a that was taken in s, and not the a' that is taken in s'.
+        printed=lambda p, r, q: r + gamma * torch.einsum("sat,ta->sa", p, q),
+    )
+    yield identity("for a fixed policy the expected update settles in Q_pi = r + gamma P v_pi", settled, worth, draw)
+    yield identity(
+        "without exploration it expects what Q-learning expects",
+        lambda p, r, q: expected(p, r, q, torch.nn.functional.one_hot(q.argmax(1), 3).double()),
+        off_policy,
+        draw,
+    )
+    yield identity(
+        "nothing follows the end: target = r",
+        lambda p, r, q: torch.tensor([target(x, True, gamma, 9.0) for x in r.ravel().tolist()], dtype=r.dtype),
+        lambda p, r, q: r.ravel(),
+        draw,
+    )

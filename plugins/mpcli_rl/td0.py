@@ -1,0 +1,218 @@
+"""TD(0): a policy's values learned from single steps, each a guess from the next guess, beside Monte Carlo.
+
+    d_t = R_{t+1} + gamma v(S_{t+1}) - v(S_t)                  the TD error; v is 0 where the world ends the episode
+    v(S_t) <- v(S_t) + alpha d_t                               TD(0), after every step
+    v(S_t) <- v(S_t) + alpha (G_t - v(S_t))                    Monte Carlo, after the episode, for every visit
+    G_t - v(S_t) = d_t + gamma d_{t+1} + gamma^2 d_{t+2} + ... while v stands still
+
+The return G_t is an unbiased sample of v_pi(S_t) that carries the chance of a whole episode. R_{t+1} + gamma v(S_{t+1})
+carries the chance of one step, but is biased as long as v is wrong: TD(0) learns while the episode runs, varies less,
+and forgets the first values, `--initial`, more slowly. With steps that fall it tends to v_pi; with a constant alpha
+both keep trembling about it.
+
+The policy is the uniformly random one. `--copies` tables of each kind learn side by side from the same episodes of as
+many worlds, so that bias (of their mean) and standard deviation (among them) can be seen, beside the exact values. The
+default is the random walk of Sutton and Barto's Example 6.2, five states between an end worth 0 and one worth 1.
+
+Sutton, Learning to predict by the methods of temporal differences, Machine Learning 3, 1988. doi:10.1007/BF00115009
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from matplotlib.figure import Figure
+from numpy import ndarray as Array
+from torch import Tensor, nn
+
+from mpcli.checks import Case, identity, inequality
+from mpcli.kit import curves, envs, mdp, tabular
+from mpcli.run import Run
+from mpcli_rl.monte_carlo import returns
+
+
+@dataclass(frozen=True)
+class Config:
+    gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 1.0
+    alpha: Annotated[float, "step size of TD(0)", Interval(gt=0, le=1)] = 0.1
+    alpha_mc: Annotated[float, "step size of Monte Carlo", Interval(gt=0, le=1)] = 0.03
+    initial: Annotated[float, "first value of every state"] = 0.5
+    copies: Annotated[int, "tables of each kind, and worlds", Ge(2)] = 100
+
+
+class Values(nn.Module):
+    """The tables [N, S] of TD(0) and of Monte Carlo."""
+
+    td: Tensor
+    mc: Tensor
+
+    def __init__(self, cfg: Config, states: int) -> None:
+        super().__init__()
+        for name in ("td", "mc"):
+            self.register_buffer(name, torch.full((cfg.copies, states), cfg.initial, dtype=torch.float64))
+
+
+def td_error(r: Any, value: Any, following: Any, gamma: float) -> Any:
+    """d: how much better the step went than was thought; `following` is the value of the state reached."""
+    return r + gamma * following - value
+
+
+class Underway:
+    """States and rewards of the episode that each copy is in."""
+
+    def __init__(self, copies: int) -> None:
+        self.steps: list[list[tuple[int, float]]] = [[] for _ in range(copies)]
+
+    def state_dict(self) -> dict[str, Any]:
+        rows = [(copy, s, r) for copy, steps in enumerate(self.steps) for s, r in steps]
+        return {"rows": torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = [[] for _ in self.steps]
+        for copy, s, r in state["rows"].tolist():
+            self.steps[int(copy)].append((int(s), r))
+
+
+def rl_run(
+    cfg: Config,
+    run: Run,
+    env: Annotated[str, "Gymnasium environment that exposes its model"] = 'mpcli/Gridworld-v0(map=["H..S..G"], hole=0)',
+    steps: Annotated[int, "steps in each copy of the environment, at most", Ge(1)] = 5_000,
+    episodes: Annotated[int, "of each copy", Ge(1)] = 100,
+    eval_episodes: Annotated[int, "episodes that the return of the policy is measured on", Ge(1)] = 100,
+) -> None:
+    make = partial(tabular.world, env)
+    model, exact = solved(make(), cfg.gamma)
+    live = model.reachable()
+    worlds = envs.Copies(make, cfg.copies, run.seed)
+    values, underway = Values(cfg, len(exact)), Underway(cfg.copies)
+    td, mc, each = values.td.numpy(), values.mc.numpy(), np.arange(cfg.copies)
+    errors = curves.Series("episode", "td", "mc")
+
+    def off(table: Array) -> float:
+        return float(np.sqrt(((table - exact)[live] ** 2).mean()))
+
+    state: dict[str, Any] = {"values": values, "worlds": worlds, "underway": underway, "errors": errors}
+    for _ in run.track(lambda step: step, steps, **state):
+        s, before = worlds.observation, worlds.episodes
+        reached, r, terminated = worlds.step(np.random.randint(model.r.shape[1], size=cfg.copies))
+        on = np.flatnonzero(before < episodes)  # the others have had theirs, and wait
+        now, following = td[on, s[on]], np.where(terminated, 0.0, td[each, reached])[on]
+        td[on, s[on]] += cfg.alpha * td_error(r[on], now, following, cfg.gamma)
+        for copy in on.tolist():
+            underway.steps[copy].append((int(s[copy]), float(r[copy])))
+        for copy in on[worlds.episodes[on] > before[on]].tolist():
+            visited, rewards = zip(*underway.steps[copy], strict=True)
+            for place, g in zip(visited, returns(rewards, cfg.gamma), strict=True):
+                mc[copy, place] += cfg.alpha_mc * (g - mc[copy, place])
+            underway.steps[copy].clear()
+            errors.add(int(before[copy]) + 1, off(td[copy]), off(mc[copy]))
+        run.log(train_return=worlds.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
+        if worlds.episodes.min() >= episodes:
+            break
+
+    run.save(values, cfg, states=len(exact))
+    policy = np.random.default_rng(run.seed)
+    earned = envs.evaluate(make, lambda s: policy.integers(model.r.shape[1], size=len(s)), eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=worlds.steps)
+    run.result(value_start=td.mean(0) @ model.start, value_start_exact=exact @ model.start)
+    for name, table in (("td", td[:, live]), ("mc", mc[:, live])):
+        run.result(
+            **{
+                f"{name}_rms": np.sqrt(((table - exact[live]) ** 2).mean(1)).mean(),
+                f"{name}_bias": np.sqrt(((table.mean(0) - exact[live]) ** 2).mean()),
+                f"{name}_std": np.sqrt(table.var(0).mean()),
+            }
+        )
+    picture(run, cfg, np.array(errors.rows).reshape(-1, 3), td[:, live], mc[:, live], exact[live])
+    curves.returns(run, worlds.finished)
+
+
+def solved(env: Any, gamma: float) -> tuple[mdp.Table, Array]:
+    """The model, and what the uniformly random policy is worth in it [S]."""
+    model = mdp.transition_table(env)
+    uniform = np.full(model.r.shape, 1 / model.r.shape[1])
+    return model, mdp.policy_value(model, uniform, gamma, env.spec.max_episode_steps if gamma == 1 else None)
+
+
+def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: Array) -> None:
+    """Write errors.csv and errors.png: the mean error of a table by episode, and bias and deviation by state."""
+    numbers = np.unique(errors[:, 0])
+    means = np.array([errors[errors[:, 0] == number].mean(0) for number in numbers]).reshape(-1, 3)
+    with run.file("errors.csv") as path, path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("episode", "td_rms", "mc_rms"))
+        writer.writerows((int(number), *rest) for number, *rest in means.tolist())
+    figure = Figure((9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    places = np.arange(1, len(exact) + 1)
+    right.plot(places, exact, "k--", linewidth=1, label="exact")
+    kinds = ((td, f"TD(0), alpha {cfg.alpha:g}", "C0", -0.08), (mc, f"Monte Carlo, alpha {cfg.alpha_mc:g}", "C1", 0.08))
+    for column, (table, label, colour, shift) in enumerate(kinds, 1):
+        left.plot(means[:, 0], means[:, column], color=colour, label=label)
+        right.errorbar(
+            places + shift, table.mean(0), table.std(0), fmt="o", markersize=3, capsize=2, color=colour, label=label
+        )
+    left.set(xlabel="episodes", ylabel=f"RMS error, mean of {len(td)} tables")
+    left.set_ylim(bottom=0)
+    right.set(xlabel="state", ylabel="value: mean and deviation of the tables")
+    left.legend(fontsize=8)
+    with run.file("errors.png") as path:
+        figure.savefig(path, dpi=120)
+
+
+def gradcheck() -> Iterator[Case]:
+    gamma = 0.8
+
+    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # P_pi [S, S] with ends, rewards of (s, s'), v [S]
+        p = torch.rand(5, 5, generator=g, dtype=torch.float64)
+        r, v = torch.randn(5, 5, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
+        return 0.9 * p / p.sum(1, keepdim=True), r, v
+
+    def worth(p: Tensor, r: Tensor) -> Tensor:
+        return torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma * p, (p * r).sum(1))
+
+    def expected(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """E[d | s]; with probability 1 - sum p the episode ends with reward 0."""
+        ends = (1 - p.sum(1)) * td_error(0.0, v, 0.0, gamma)
+        return (p * td_error(r, v[:, None], v[None], gamma)).sum(1) + ends
+
+    def settled(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        for _ in range(400):
+            v = v + 0.5 * expected(p, r, v)
+        return v
+
+    def second_moment(p: Tensor, r: Tensor) -> Tensor:
+        """E[G^2] = sum_s' p (r^2 + 2 gamma r v(s') + gamma^2 E[G'^2])."""
+        known = (p * (r**2 + 2 * gamma * r * worth(p, r))).sum(1)
+        return torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma**2 * p, known)
+
+    def spread(p: Tensor, r: Tensor) -> Tensor:
+        """Var[R + gamma v(S')] at the exact v."""
+        return (p * (r + gamma * worth(p, r)) ** 2).sum(1) - worth(p, r) ** 2
+
+    def episode(g: torch.Generator) -> tuple[Tensor, ...]:  # rewards [T], values of the states [T]
+        return tuple(torch.randn(2, 8, generator=g, dtype=torch.float64))
+
+    def summed(r: Tensor, v: Tensor) -> Tensor:
+        d = td_error(r, v, torch.cat([v[1:], v.new_zeros(1)]), gamma)
+        return torch.tensor(returns(d.tolist(), gamma), dtype=r.dtype)
+
+    yield identity("E[d] = 0 at v_pi: it settles there", settled, lambda p, r, v: worth(p, r), draw)
+    yield identity(
+        "G_t - v(S_t) = sum_k gamma^k d_{t+k}",
+        summed,
+        lambda r, v: torch.tensor(returns(r.tolist(), gamma), dtype=r.dtype) - v,
+        episode,
+    )
+    yield inequality(
+        "one step varies less than the rest of the episode: Var[R + gamma v_pi(S')] <= Var[G]",
+        lambda p, r, v: spread(p, r),
+        lambda p, r, v: second_moment(p, r) - worth(p, r) ** 2,
+        draw,
+    )

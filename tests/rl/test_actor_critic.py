@@ -1,0 +1,227 @@
+"""Actor-critic: its advantages, its two objectives, worlds whose values are known, learning, resuming."""
+
+import json
+import signal
+from pathlib import Path
+
+import gymnasium as gym
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from mpcli.kit import envs
+from mpcli.run import Run, Trained, seed_everything
+from mpcli_rl import actor_critic
+from mpcli_rl.actor_critic import ActorCritic, Config, actor_loss, advantages, loss, play
+from mpcli_rl.reinforce.policy import shapes, world
+
+
+class Clock(gym.Env):
+    """A reward of 1 at every step, whatever is done; `ends` says whether the world ends after the first."""
+
+    observation_space = gym.spaces.Box(0, 1, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, ends=False):
+        self._ends = ends
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, np.float32), 1.0, self._ends, False, {}
+
+
+class Push(gym.Env):
+    """Eight steps on a line: each pushes by up to 1 and costs the squared distance from 0."""
+
+    observation_space = gym.spaces.Box(-5, 5, (1,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._at, self._left = self.np_random.uniform(-2, 2, 1).astype(np.float32), 8
+        return self._at, {}
+
+    def step(self, action):
+        self._at, self._left = self._at + action, self._left - 1
+        return self._at, -float(self._at[0] ** 2), self._left == 0, False, {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    gym.register("Clock-v1", entry_point=Clock, max_episode_steps=5)
+    gym.register("Push-v0", entry_point=Push)
+    yield
+    for name in ("Clock-v1", "Push-v0"):
+        del gym.registry[name]
+
+
+def learn(directory: Path, env: str, steps: int, **options) -> tuple[ActorCritic, Run]:
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps({"env": env}))
+    seed_everything(0)
+    run = Run(directory, seed=0, device="cpu")
+    actor_critic.rl_run(Config(**options), run, env, steps, eval_episodes=50)
+    return Trained(directory, "cpu").load(ActorCritic, Config), run
+
+
+# Advantages.
+
+
+def random_rollout(t: int = 7, n: int = 3) -> list[torch.Tensor]:
+    r, v = torch.randn(2, t, n)
+    return [r, torch.zeros(t, n), torch.zeros(t, n), v, v.roll(-1, 0)]
+
+
+def test_lambda_1_sums_up_all_rewards_and_lambda_0_trusts_the_next_value():
+    r, end, over, v, following = random_rollout()
+    n_step = advantages(Config(lam=1, gamma=0.5), r, end, over, v, following)
+    expected = sum(0.5**k * r[k] for k in range(7)) + 0.5**7 * following[-1] - v[0]
+    torch.testing.assert_close(n_step[0], expected)
+    torch.testing.assert_close(
+        advantages(Config(lam=0, gamma=0.5), r, end, over, v, following), r + 0.5 * following - v
+    )
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_nothing_flows_back_over_the_border_of_two_episodes(cut):
+    r, end, over, v, following = random_rollout()
+    over[3, 1], end[3, 1] = 1, float(not cut)
+    before = advantages(Config(), r, end, over, v, following)
+    r[4:, 1] += 100
+    after = advantages(Config(), r, end, over, v, following)
+    torch.testing.assert_close(after[:4], before[:4])
+    assert (after[4:, 1] - before[4:, 1]).min() > 50
+    following[3, 1] += (
+        100  # a limit cut it: what the state reached is worth still counts; the end of the world: nothing
+    )
+    moved = advantages(Config(), r, end, over, v, following)[3, 1] - after[3, 1]
+    assert float(moved) == pytest.approx(99 if cut else 0, abs=1e-3)
+
+
+def test_a_rollout_reports_the_state_reached_and_both_ways_to_end():
+    worlds = envs.Copies(lambda: world("CartPole-v1(max_episode_steps=12)"), 4, seed=0)
+    model = ActorCritic(Config(rollout=60), **shapes(world("CartPole-v1")))
+    s, a, r, end, over, reached = play(Config(rollout=60), model, worlds)
+    assert s.shape == reached.shape == (60, 4, 4) and a.shape == r.shape == end.shape == over.shape == (60, 4)
+    fallen = (reached[..., 2].abs() > 12 * np.pi / 180) | (reached[..., 0].abs() > 2.4)
+    assert torch.equal(end.bool(), fallen) and 0 < end.sum() < over.sum()
+    assert (over >= end).all()
+    within = over[:-1] == 0
+    torch.testing.assert_close(s[1:][within], reached[:-1][within])
+    assert s[1:][~within].abs().max() <= 0.05  # the next episode has begun
+    assert float(over.sum()) == worlds.ended == len(worlds.finished)
+
+
+# Objectives.
+
+
+def test_ppo_stops_pushing_once_the_ratio_is_out_of_its_range():
+    old = torch.zeros(4)
+    log_pi = torch.log(torch.tensor([1.3, 0.7, 1.3, 0.7])).requires_grad_()
+    a = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    (slope,) = torch.autograd.grad(actor_loss(Config("ppo"), log_pi, old, a), log_pi)
+    torch.testing.assert_close(slope * 4, torch.tensor([0.0, -0.7, 1.3, 0.0]))
+    (slope,) = torch.autograd.grad(actor_loss(Config("a2c"), log_pi, old, a), log_pi)
+    torch.testing.assert_close(slope * 4, -a)
+
+
+def test_the_loss_has_its_three_parts():
+    cfg = Config("a2c", entropy=0.3, hidden=(4,))
+    model = ActorCritic(cfg, **shapes(world("CartPole-v1")))
+    s, action = torch.randn(6, 4), torch.randint(2, (6,))
+    old, a, goal = torch.randn(3, 6)
+    pi = torch.distributions.Categorical(logits=model.actor.mean(s))
+    expected = -(a * pi.log_prob(action)).mean() - 0.3 * pi.entropy().mean()
+    expected = expected + ((model.critic(s).squeeze(1) - goal) ** 2).mean() / 2
+    torch.testing.assert_close(loss(cfg, model, s, action, old, a, goal), expected)
+    scaled = [loss(Config("ppo", hidden=(4,)), model, s, action, old, 5 * a + b, goal) for b in (0, 7)]
+    torch.testing.assert_close(*scaled)  # ppo does not see the scale of its advantages
+
+
+# Values that are known.
+
+
+@pytest.mark.parametrize("objective", ["a2c", "ppo"])
+def test_a_step_limit_is_no_end_but_the_end_of_the_world_is(tmp_path, objective):
+    options = {"objective": objective, "hidden": (), "gamma": 0.8, "copies": 4, "rollout": 8, "most": 10.0, "epochs": 4}
+    cut, _ = learn(tmp_path / "cut", "Clock-v1", 3000, lr=0.2, **options)
+    ended, _ = learn(tmp_path / "ended", "Clock-v1(ends=True)", 1500, lr=0.1, **options)
+    with torch.no_grad():
+        assert float(cut.value(torch.ones(1, 1))) == pytest.approx(1 / (1 - 0.8), abs=0.05)
+        assert float(ended.value(torch.ones(1, 1))) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("objective", ["a2c", "ppo"])
+def test_it_learns_to_push_to_the_middle(tmp_path, objective):
+    model, run = learn(
+        tmp_path / "run", "Push-v0", 12_000, objective=objective, hidden=(16,), rollout=8, lr=0.015, gamma=0.9, epochs=4
+    )
+    # The best: a start at x costs (|x| - 1)^2 where |x| > 1, in the mean 1/6. To stand still: 8 * 4/3.
+    assert run.metrics["return_mean"] > -1
+    assert float(model.actor.log_sigma.detach()) < -0.3
+    assert (np.diff(model.actor.greedy(np.linspace(-0.6, 0.6, 9, dtype=np.float32)[:, None])[:, 0]) < 0).all()
+
+
+# The page from the shell.
+
+SHORT = ("--hidden", 8, "--copies", 3, "--rollout", 7, "--eval-episodes", 5)
+
+
+@pytest.mark.parametrize("objective", ["a2c", "ppo"])
+def test_it_begins_to_balance_and_its_policy_is_replayed(mpcli, objective):
+    command = ("rl-run", "actor_critic", "--objective", objective, "--hidden", 32, "--lr", 0.005, "--epochs", 5)
+    result = mpcli(*command, "--steps", 7680, "--rollout", 16, "--eval-episodes", 20, "--json", "--quiet")
+    assert result.code == 0, result.err
+    metrics = result.json["metrics"]
+    assert metrics["return_mean"] > 100  # a policy not trained: about 9, chance: 22
+    assert metrics["steps"] == 7680
+    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "policy.gif"]
+    rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
+    assert (rows[:, 1] == rows[:, 2]).all() and rows[-1, 0] <= 7680
+    again = mpcli("evaluate", result.json["run"], "--eval-episodes", 20, "--json", "--quiet").json["metrics"]
+    assert again == {name: metrics[name] for name in ("return_mean", "return_std")}
+    film = mpcli("render", result.json["run"], "--seed", 4)
+    assert film.code == 0 and iio.imread(film.path).std() > 5
+
+
+def test_it_stops_after_so_many_episodes(mpcli):
+    result = mpcli("rl-run", "actor_critic", "--episodes", 10, *SHORT, "--json", "--quiet")
+    rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
+    assert (
+        result.json["metrics"]["steps"] % 21 == 0
+        and 10 <= len(rows) < 15
+        and rows[-1, 0] <= result.json["metrics"]["steps"] < 1000
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "objective"), [("CartPole-v1", "a2c"), ("CartPole-v1", "ppo"), ("Pendulum-v1(max_episode_steps=40)", "ppo")]
+)
+def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch, env, objective):
+    command = ("rl-run", "actor_critic", "--env", env, "--objective", objective, "--steps", 400, *SHORT)
+    assert mpcli(*command, "--quiet", "--out", "whole").code == 0
+    taken, step = [], envs.Copies.step
+
+    def step_until_interrupted(self, actions):
+        taken.append(actions)
+        if len(taken) == 60:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(envs.Copies, "step", step_until_interrupted)
+        assert mpcli(*command, "--quiet", "--out", "cut").code == 130
+    resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
+    assert resumed.code == 0, resumed.err
+    for file in ("model.safetensors", "metrics.jsonl", "returns.csv", "policy.gif"):
+        assert (Path("whole") / file).read_bytes() == (Path("cut") / file).read_bytes(), file
+
+
+def test_a_wrong_environment_is_refused_and_leaves_nothing(mpcli):
+    result = mpcli("rl-run", "actor_critic", "--env", "FrozenLake-v1")
+    assert result.code == 2 and "observations are discrete" in result.err and "Traceback" not in result.err
+    assert not list(Path("runs").glob("*/*"))
