@@ -59,9 +59,10 @@ class VectorCouplings(nn.Module):
         super().__init__()
         self.sizes = dim // 2, dim - dim // 2
         sizes = [(self.sizes[i % 2], 2 * self.sizes[1 - i % 2]) for i in range(cfg.couplings)]
-        self.nets = nn.ModuleList(mlp(inputs, cfg.hidden, outputs) for inputs, outputs in sizes)
-        for net in self.nets:  # a little off the identity: behind a last layer of zeros the others wait for a gradient
-            nn.init.normal_(net[-1].weight, std=0.02)
+        nets = [mlp(inputs, cfg.hidden, outputs) for inputs, outputs in sizes]
+        for net in nets:  # a little off the identity: behind a last layer of zeros the others wait for a gradient
+            nn.init.normal_(net[-1].get_parameter("weight"), std=0.02)
+        self.nets = nn.ModuleList(nets)
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         halves, total = list(z.split(self.sizes, 1)), z.new_zeros(len(z))
