@@ -314,7 +314,7 @@ class Copies:
     cannot seed the episodes after the first.
 
     Attributes:
-        observation: [N, *shape], the states to act in; a new array every step. Real ones are float32.
+        observation: [N, *shape], the states to act in; a new array every step. Vectors and real ones are float32.
         over: [N] bool, whose episode ended with the last step, by the world or by a step limit.
         action_space: of one copy.
     """
@@ -395,8 +395,13 @@ class Copies:
 
 
 def _stored(space: spaces.Space) -> Any:
-    """Real observations as float32, bytes and integers as they are."""
-    return np.float32 if np.issubdtype(space.dtype, np.floating) else space.dtype
+    """Vectors and real observations as float32; numbers of states, and the bytes of images, as they are."""
+    return np.float32 if _kind(space) == "vector" or np.issubdtype(space.dtype, np.floating) else space.dtype
+
+
+def _seen(env: gym.Env, *observations: Any) -> Shaped[Array, "N ..."]:
+    """Observations as a policy sees them while it learns, too."""
+    return np.stack(observations).astype(_stored(env.observation_space), copy=False)
 
 
 def evaluate(
@@ -428,7 +433,7 @@ def evaluate(
         begin(world)
     while playing:
         busy = sorted(playing)
-        actions = policy(np.stack([states[world] for world in busy]))
+        actions = policy(_seen(worlds[0], *(states[world] for world in busy)))
         for world, action in zip(busy, actions.tolist() if actions.ndim == 1 else actions, strict=True):
             states[world], reward, terminated, truncated, _ = worlds[world].step(action)
             returns[playing[world]] += reward
@@ -444,7 +449,7 @@ def walk(make: Make, policy: Policy, seed: int) -> list[Any]:
     env = make()
     path, over = [env.reset(seed=episode_seed(seed, PICTURE, 0, 0))[0]], False
     while not over:
-        action = policy(np.asarray(path[-1])[None])[0]
+        action = policy(_seen(env, path[-1]))[0]
         state, _, terminated, truncated, _ = env.step(action.item() if action.ndim == 0 else action)
         path.append(state)
         over = terminated or truncated
@@ -472,7 +477,7 @@ def record(
     state, _ = env.reset(seed=episode_seed(seed, PICTURE, 0, 0))
     every, pictures, over, step = 1, [_picture(env, width)], False, 0
     while not over:
-        action = policy(np.asarray(state)[None])[0]
+        action = policy(_seen(env, state))[0]
         state, _, terminated, truncated, _ = env.step(action.item() if action.ndim == 0 else action)
         over, step = terminated or truncated, step + 1
         if step % every == 0 or over:

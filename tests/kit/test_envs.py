@@ -55,17 +55,35 @@ class Restless(gym.Env):
         return np.float32([next(self.counter)]), 0.0, False, False, {}
 
 
+class Precise(Corridor):
+    """The corridor, its place as a vector: of float64, as physics engines give theirs, or of bytes, as memories do."""
+
+    observation_space = gym.spaces.Box(0, 255, (1,), np.float64)
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, **options):
+        return np.array([super().reset(**options)[0]], self.observation_space.dtype), {}
+
+    def step(self, action):
+        place, *rest = super().step(int(action) - 1)
+        return np.array([place], self.observation_space.dtype), *rest
+
+
+class Bytes(Precise):
+    observation_space = gym.spaces.Box(0, 255, (1,), np.uint8)
+
+
 class Picture(Restless):
     observation_space = gym.spaces.Box(0, 255, (4, 4, 3), np.uint8)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _registered():
-    names = {"Corridor-v0": Corridor, "Restless-v0": Restless, "Picture-v0": Picture}
-    for name, kind in names.items():
-        gym.register(name, entry_point=kind, max_episode_steps=100 if kind is Corridor else None)
+    kinds = {f"{kind.__name__}-v0": kind for kind in (Corridor, Restless, Picture, Precise, Bytes)}
+    for name, kind in kinds.items():
+        gym.register(name, entry_point=kind, max_episode_steps=100 if issubclass(kind, Corridor) else None)
     yield
-    for name in names:
+    for name in kinds:
         del gym.registry[name]
 
 
@@ -244,6 +262,22 @@ def test_recording_needs_no_display(name, needs, monkeypatch):
     assert frames.ndim == 4 and frames.shape[1] == 3 and fps > 0
     assert frames.min() >= 0 and frames.max() <= 1 and frames.std() > 0.05
     assert (frames[0] != frames[-1]).any()
+
+
+@pytest.mark.parametrize("name", ["Precise-v0", "Bytes-v0"])
+def test_a_policy_is_asked_with_observations_as_it_learned_from(name):
+    """float32, wherever it is asked: a layer multiplies with nothing else."""
+    make = partial(envs.make, name, *VECTOR)
+    asked = [envs.Copies(make, 1, seed=0).observation.dtype]
+
+    def right(s):
+        asked.append(s.dtype)
+        return np.full(len(s), 2)
+
+    assert envs.evaluate(make, right, 2, seed=0).tolist() == [1, 1]
+    envs.walk(make, right, seed=0)
+    envs.record(partial(make, render=True), right, seed=0)
+    assert len(asked) == 13 and set(asked) == {np.dtype(np.float32)}
 
 
 def test_long_recordings_are_thinned():
