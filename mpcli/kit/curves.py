@@ -70,14 +70,15 @@ def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None,
     """Write returns.csv, a row an episode of training, and returns.png.
 
     Args:
-        finished: the episodes in the order in which they ended.
+        finished: the episodes in the order in which they ended. A page that learns without playing has none; its
+            trials are then the rows of returns.csv.
         trials: what the greedy policy earned, by step (columns "step" and "return").
         best: what the best policy earns, drawn as a line.
     """
     with run.file("returns.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("step", "return", "length"))
-        writer.writerows(finished)
+        writer.writerow(("step", "return", "length") if finished or trials is None else trials.columns)
+        writer.writerows(finished or ((int(step), value) for step, value in (trials.rows if trials else ())))
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
     if finished:
@@ -98,6 +99,8 @@ def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None,
     if best is not None:
         axes.axhline(best, color="black", linestyle="--", linewidth=1, label=f"best possible: {best:.5g}")
     axes.set(xlabel="steps in the environment", ylabel="return of an episode")
+    if trials is not None and not finished:
+        axes.set(xlabel="step", xscale="log")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     with run.file("returns.png") as path:

@@ -63,8 +63,37 @@ def load(trained: Trained) -> Q:
     return trained.load(lambda cfg, **shape: Q(**shape), dict)
 
 
+class Trials(curves.Series):
+    """What the greedy policy of a planner earns while it plans: played after steps 1, 2, 4, 8, ... and the last."""
+
+    def __init__(self, env: str, episodes: int, seed: int) -> None:
+        super().__init__("step", "return")
+        self._make, self._episodes, self._seed = partial(world, env), episodes, seed
+
+    def play(self, step: int, greedy: Callable[[], Array], last: bool = False) -> dict[str, float]:
+        """Play if the step is a power of two or the last.
+
+        Args:
+            greedy: gives the greedy actions [S]; asked only when they are needed.
+
+        Returns:
+            What to log: trial_return, the mean of the latest trial.
+        """
+        if self._episodes and (last or step & (step - 1) == 0) and step not in self.column("step"):
+            actions = greedy()
+            earned = envs.evaluate(self._make, lambda s: actions[s], self._episodes, self._seed, envs.SELECTION)
+            self.add(step, earned.mean())
+        return {"trial_return": self.rows[-1][1]} if self.rows else {}
+
+
 def report(
-    run: Run, env: str, table: Q, gamma: float, eval_episodes: int, finished: Sequence[curves.Episode] | None = None
+    run: Run,
+    env: str,
+    table: Q,
+    gamma: float,
+    eval_episodes: int,
+    finished: Sequence[curves.Episode] = (),
+    trials: Trials | None = None,
 ) -> None:
     """The result of learning: what the greedy policy earns, and the learned values beside the exact ones.
 
@@ -73,7 +102,8 @@ def report(
     value_start_exact (the best, discounted, without a step limit), value_start_greedy (what the greedy policy is worth)
     and return_exact (the best mean return within the step limit). With a discount of 1 all are within the limit.
 
-    Files: returns.csv and returns.png of the `finished` episodes of training; values.png where there is a map.
+    Files: returns.csv and returns.png of the `finished` episodes of training or of a planner's trials; values.png where
+    there is a map.
     """
     make, q = partial(world, env), table.q.numpy(force=True)
     returns = envs.evaluate(make, table.greedy, eval_episodes, run.seed)
@@ -95,8 +125,7 @@ def report(
     else:
         starts = [place.reset(seed=envs.episode_seed(run.seed, envs.EVALUATION, 0, i))[0] for i in range(eval_episodes)]
         run.result(value_start=q.max(1)[starts].mean())
-    if finished is not None:
-        curves.returns(run, finished, best=best)
+    curves.returns(run, finished, trials, best)
     chart = curves.layout(place)
     if chart:
         path = envs.walk(make, table.greedy, run.seed)

@@ -81,6 +81,7 @@ def rl_run(
     run: Run,
     env: Annotated[str, "Gymnasium environment that exposes its model"] = 'FrozenLake-v1(map_name="8x8")',
     steps: Annotated[int, "iterations at most", Ge(1)] = 1_000,
+    episodes: Annotated[int, "greedy episodes played after iterations 1, 2, 4, 8, ... and the last", Ge(0)] = 20,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     model = mdp.transition_table(tabular.world(env))
@@ -90,15 +91,18 @@ def rl_run(
 
     if cfg.evaluation == "truncated":  # the first policy is greedy for v = 0, as in value iteration
         policy.pi[:] = torch.from_numpy(model.r.argmax(1))
-    for iteration in run.track(lambda step: step + 1, steps, policy=policy, history=history):
+    trials = tabular.Trials(env, episodes, run.seed)
+    for iteration in run.track(lambda step: step + 1, steps, policy=policy, history=history, trials=trials):
         pi = policy.pi.numpy()
         v = value(cfg, model, pi, policy.v.numpy())
         new, change = improved(model, pi, v, cfg.gamma)
         changed, bound = int((new != pi).sum()), change / (1 - cfg.gamma)
         policy.v[:], policy.pi[:] = torch.from_numpy(v), torch.from_numpy(new)
         history.add(iteration, iteration * cost, bound, changed)
-        run.log(bound=bound, changed=changed, backups=iteration * cost)
-        if bound <= cfg.tolerance if cfg.evaluation == "truncated" else not changed:
+        settled = bound <= cfg.tolerance if cfg.evaluation == "truncated" else not changed
+        trial = trials.play(iteration, policy.pi.numpy, last=settled or iteration == steps)
+        run.log(bound=bound, changed=changed, backups=iteration * cost, **trial)
+        if settled:
             break
 
     q = tabular.Q(states, actions)
@@ -114,7 +118,7 @@ def rl_run(
         bound=history.column("bound")[-1],
     )
     picture(run, cfg, history, np.arange(1, len(compared) + 1) * states * actions, compared)
-    tabular.report(run, env, q, cfg.gamma, eval_episodes)
+    tabular.report(run, env, q, cfg.gamma, eval_episodes, trials=trials)
 
 
 def sweeps_of_value_iteration(model: mdp.Table, gamma: float, bound: float) -> list[float]:

@@ -20,6 +20,7 @@ Bellman, Dynamic Programming, 1957. Puterman, Markov Decision Processes, 1994, s
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -100,11 +101,16 @@ class Values(nn.Module):
         self.register_buffer("v", torch.zeros(states, dtype=torch.float64))
 
 
+def greedy(model: mdp.Table, v: Array, gamma: float) -> Array:  # [S]: argmax_a of r + gamma P v
+    return model.backup(v, gamma).argmax(1)
+
+
 def rl_run(
     cfg: Config,
     run: Run,
     env: Annotated[str, "Gymnasium environment that exposes its model"] = 'FrozenLake-v1(map_name="8x8")',
     steps: Annotated[int, "sweeps at most", Ge(1)] = 5_000,
+    episodes: Annotated[int, "greedy episodes played after sweeps 1, 2, 4, 8, ... and the last", Ge(0)] = 20,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     model = mdp.transition_table(tabular.world(env))
@@ -117,19 +123,20 @@ def rl_run(
     known = () if exact is None else ("error", "loss_of_greedy")
     history = curves.Series("sweep", "change", "bound", *known)
 
-    for sweep in run.track(lambda step: step + 1, steps, values=values, history=history):
+    trials = tabular.Trials(env, episodes, run.seed)
+    for sweep in run.track(lambda step: step + 1, steps, values=values, history=history, trials=trials):
         v = values.v.numpy()
         new = bellman(v, cfg.gamma)
         change = float(np.abs(new - v).max())
         v[:] = new
         seen = {"change": change, "bound": far * change}
         if exact is not None and best is not None:
-            greedy = model.backup(v, cfg.gamma).argmax(1)
             seen["error"] = np.abs(v - exact).max()
-            seen["loss_of_greedy"] = (exact - best[np.arange(len(exact)), greedy]).max()
+            seen["loss_of_greedy"] = (exact - best[np.arange(len(exact)), greedy(model, v, cfg.gamma)]).max()
         history.add(sweep, *seen.values())
-        run.log(**seen)
-        if far * change <= cfg.tolerance:
+        done = sweep == steps or far * change <= cfg.tolerance
+        run.log(**seen, **trials.play(sweep, partial(greedy, model, v, cfg.gamma), last=done))
+        if done:
             break
 
     q = tabular.Q(*model.r.shape)
@@ -141,7 +148,7 @@ def rl_run(
         wrong = [row for row, lost in enumerate(history.column("loss_of_greedy"), 1) if lost > 1e-9]
         run.result(error=history.column("error")[-1], sweeps_to_best_policy=max(wrong, default=0) + 1)
     picture(run, cfg.gamma, history)
-    tabular.report(run, env, q, cfg.gamma, eval_episodes)
+    tabular.report(run, env, q, cfg.gamma, eval_episodes, trials=trials)
 
 
 def picture(run: Run, gamma: float, history: curves.Series) -> None:

@@ -26,7 +26,7 @@ def learn(directory: Path, env: str, steps: int = 1000, **options) -> Run:
     (directory / "config.json").write_text(json.dumps({"env": env}))
     seed_everything(0)
     run = Run(directory, seed=0, device="cpu")
-    policy_iteration.rl_run(Config(**options), run, env, steps, eval_episodes=5)
+    policy_iteration.rl_run(Config(**options), run, env, steps, episodes=3, eval_episodes=5)
     return run
 
 
@@ -87,7 +87,7 @@ def test_from_the_shell(mpcli):
     result = mpcli("rl-run", "policy_iteration", "--env", "mpcli/Gridworld-v0", "--json", "--quiet")
     assert result.code == 0, result.err
     names = [Path(path).name for path in result.json["artifacts"]]
-    assert names == ["convergence.csv", "convergence.png", "values.png"]
+    assert names == ["convergence.csv", "convergence.png", "returns.csv", "returns.png", "values.png"]
     assert result.json["metrics"]["value_start"] == pytest.approx(0.99**13)
     film = mpcli("render", result.json["run"], "--out", "maze.gif", "--quiet")
     assert film.code == 0 and film.path.stat().st_size > 1000

@@ -25,7 +25,7 @@ def learn(directory: Path, env: str, steps: int = 5000, eval_episodes: int = 20,
     (directory / "config.json").write_text(json.dumps({"env": env}))
     seed_everything(0)
     run = Run(directory, seed=0, device="cpu")
-    value_iteration.rl_run(Config(**options), run, env, steps, eval_episodes)
+    value_iteration.rl_run(Config(**options), run, env, steps, episodes=3, eval_episodes=eval_episodes)
     return run
 
 
@@ -63,6 +63,13 @@ def test_the_policy_is_best_after_finitely_many_sweeps_and_the_values_are_not(tm
     best = int(run.metrics["sweeps_to_best_policy"])
     assert (seen["loss_of_greedy"][best - 1 :] <= 1e-9).all() and seen["loss_of_greedy"][best - 2] > 1e-9
     assert best < len(seen["error"]) / 2 and (seen["error"][best - 1 :] > 1e-9).all()
+
+
+def test_trials_see_the_goal_once_its_value_has_come_to_the_start(tmp_path):
+    """Six steps lead to it; the seventh sweep changes nothing and is the last."""
+    learn(tmp_path / "run", "FrozenLake-v1(is_slippery=False)")
+    rows = np.loadtxt(tmp_path / "run" / "returns.csv", delimiter=",", skiprows=1)
+    assert rows.tolist() == [[1, 0], [2, 0], [4, 0], [7, 1]]
 
 
 def test_the_near_sighted_are_done_sooner(tmp_path):
@@ -144,6 +151,6 @@ def test_from_the_shell(mpcli):
     result = mpcli("rl-run", "value_iteration", "--json", "--quiet")
     assert result.code == 0, result.err
     names = [Path(path).name for path in result.json["artifacts"]]
-    assert names == ["convergence.csv", "convergence.png", "values.png"]
+    assert names == ["convergence.csv", "convergence.png", "returns.csv", "returns.png", "values.png"]
     again = mpcli("evaluate", result.json["run"], "--json", "--quiet").json["metrics"]
     assert again["return_mean"] == result.json["metrics"]["return_mean"]
