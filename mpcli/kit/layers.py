@@ -1,10 +1,12 @@
 """Small networks that several pages use as a part and none is about.
 
-Both end in a layer of zeros, so that what they parametrise starts at its neutral value: a coupling as the identity.
+The networks end in a layer of zeros, so that what they parametrise starts at its neutral value: a coupling as the
+identity.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,6 +20,28 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) 
         layers += [nn.Dropout(dropout)] if dropout else []
         inputs = width
     return nn.Sequential(*layers, _zero(nn.Linear(inputs, outputs)))
+
+
+def by_numpy(net: nn.Sequential, x: Float[np.ndarray, "B inputs"]) -> Float[np.ndarray, "B outputs"]:
+    """What a perceptron on the CPU makes of a few rows, without torch.
+
+    For one row, torch takes most of its time to call each layer. An agent that asks for every single step is answered
+    in less than half of it. The arrays are the parameters' own memory: nothing is copied, and nothing gets old.
+
+    Args:
+        net: `Linear`, `ReLU` and `Tanh` layers.
+    """
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            x = x @ layer.weight.detach().numpy().T
+            x += layer.bias.detach().numpy()
+        elif isinstance(layer, nn.ReLU):
+            x = np.maximum(x, 0)
+        elif isinstance(layer, nn.Tanh):
+            x = np.tanh(x)
+        else:
+            raise TypeError(f"{type(layer).__name__} is no part of a perceptron")
+    return x
 
 
 class ConvNet(nn.Module):

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from mpcli.checks import Case, gradient, identity, inequality
 from mpcli.kit import curves, envs
+from mpcli.kit.layers import by_numpy
 from mpcli.run import Run, Trained
 
 
@@ -79,6 +80,8 @@ class Q(nn.Module):
     @torch.no_grad()
     def greedy(self, s: np.ndarray) -> np.ndarray:  # [N, ...] -> [N]
         device = next(self.parameters()).device
+        if device.type == "cpu" and not len(self.encoder):
+            return by_numpy(self.head, s).argmax(1)
         return self(torch.from_numpy(s).to(device)).numpy(force=True).argmax(1)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, gradient, identity
 from mpcli.kit import envs
+from mpcli.kit.layers import by_numpy
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float) -> nn.Sequential:
@@ -54,7 +55,10 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def _mean(self, s: np.ndarray) -> np.ndarray:
-        return self.mean(torch.from_numpy(s).to(next(self.parameters()).device)).numpy(force=True)
+        device = next(self.parameters()).device
+        if device.type == "cpu":
+            return by_numpy(self.mean, s)
+        return self.mean(torch.from_numpy(s).to(device)).numpy(force=True)
 
     def draw(self, s: np.ndarray) -> np.ndarray:  # [N, D] -> [N] or [N, A]
         mean = self._mean(s)
