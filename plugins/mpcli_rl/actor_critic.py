@@ -51,6 +51,7 @@ class Config:
     entropy: Annotated[float, "beta, the bonus for staying undecided", Ge(0)] = 0.0
     lr: Annotated[float, "step size of Adam at the start; it falls to zero along a line", Gt(0)] = 2e-3
     most: Annotated[float, "longest gradient, longer ones are shortened", Gt(0)] = 0.5
+    scale_rewards: Annotated[bool, "learn from rewards divided by the deviation of their discounted sum so far"] = False
 
     @property
     def length(self) -> int:
@@ -97,6 +98,32 @@ def loss(cfg: Config, model: ActorCritic, s: Tensor, action: Tensor, old: Tensor
     return total - cfg.entropy * entropy.mean() if cfg.entropy else total  # the way back through 0 H costs as much as H
 
 
+class Scale:
+    """Rewards in units of the standard deviation of sum_k gamma^k r_{t-k}, over all steps so far.
+
+    The same steps of Adam and the same longest gradient then fit rewards of any size.
+    """
+
+    def __init__(self, gamma: float, copies: int) -> None:
+        self.gamma, self.sums = gamma, torch.zeros(copies, dtype=torch.float64)
+        self.moments = torch.zeros(3, dtype=torch.float64)  # how many sums, their total, that of their squares
+
+    def __call__(self, r: Tensor, over: Tensor) -> Tensor:  # [T, N] each -> [T, N]
+        for reward, last in zip(r.double().cpu(), over.cpu(), strict=True):
+            self.sums = self.gamma * self.sums + reward
+            self.moments += torch.stack([torch.ones_like(self.sums), self.sums, self.sums**2]).sum(1)
+            self.sums *= 1 - last
+        count, total, squares = self.moments.tolist()
+        deviation = math.sqrt(max(squares / count - (total / count) ** 2, 0))
+        return r / deviation if deviation > 0 else r
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums, "moments": self.moments}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.moments = state["sums"], state["moments"]
+
+
 def play(cfg: Config, model: ActorCritic, worlds: envs.Copies) -> list[Tensor]:
     """One rollout: s, a, r, end, over, s', each [T, N, ...]."""
     rows = []
@@ -122,8 +149,13 @@ def rl_run(
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     size = cfg.copies * cfg.length
     iterations = taken = math.ceil(steps / size)
-    for iteration in run.track(lambda iteration: iteration, iterations, model=model, adam=adam, worlds=worlds):
+    state: dict[str, Any] = {"model": model, "adam": adam, "worlds": worlds}
+    scale = Scale(cfg.gamma, cfg.copies) if cfg.scale_rewards else None
+    if scale:
+        state["scale"] = scale
+    for iteration in run.track(lambda iteration: iteration, iterations, **state):
         s, action, r, end, over, reached = (part.to(run.device) for part in play(cfg, model, worlds))
+        r = scale(r, over) if scale else r
         with torch.no_grad():
             v, following = model.value(torch.stack([s, reached]))
             a = advantages(cfg, r, end, over, v, following)

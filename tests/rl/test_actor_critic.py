@@ -1,6 +1,7 @@
 """Actor-critic: its advantages, its two objectives, worlds whose values are known, learning, resuming."""
 
 import json
+import math
 import signal
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mpcli.kit import envs
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import actor_critic
-from mpcli_rl.actor_critic import ActorCritic, Config, actor_loss, advantages, loss, play
+from mpcli_rl.actor_critic import ActorCritic, Config, Scale, actor_loss, advantages, loss, play
 from mpcli_rl.reinforce.policy import shapes, world
 
 
@@ -40,6 +42,9 @@ class Push(gym.Env):
     observation_space = gym.spaces.Box(-5, 5, (1,))
     action_space = gym.spaces.Box(-1, 1, (1,))
 
+    def __init__(self, price=1.0):
+        self._price = price
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self._at, self._left = self.np_random.uniform(-2, 2, 1).astype(np.float32), 8
@@ -47,7 +52,7 @@ class Push(gym.Env):
 
     def step(self, action):
         self._at, self._left = self._at + action, self._left - 1
-        return self._at, -float(self._at[0] ** 2), self._left == 0, False, {}
+        return self._at, -self._price * float(self._at[0] ** 2), self._left == 0, False, {}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,6 +171,31 @@ def test_it_learns_to_push_to_the_middle(tmp_path, objective):
     assert (np.diff(model.actor.greedy(np.linspace(-0.6, 0.6, 9, dtype=np.float32)[:, None])[:, 0]) < 0).all()
 
 
+def test_scaled_rewards_have_the_deviation_of_their_discounted_sum():
+    scale, r = Scale(0.8, copies=2), torch.randn(40_000, 2, dtype=torch.float64) * torch.tensor([3.0, 4.0])
+    over = torch.zeros(40_000, 2)
+    first, rest = scale(r[:30_000], over[:30_000]), scale(r[30_000:], over[30_000:])
+    deviation = math.sqrt((3**2 + 4**2) / 2 / (1 - 0.8**2))  # that of sum_k gamma^k r_{t-k}, over both worlds
+    for found, given in ((first, r[:30_000]), (rest, r[30_000:])):
+        assert float((given / found).mean()) == pytest.approx(deviation, rel=0.02)
+    short = Scale(0.8, copies=2)(r, torch.ones(40_000, 2))  # where every episode has one step there is no sum
+    assert float((r / short).mean()) == pytest.approx(math.sqrt((3**2 + 4**2) / 2), rel=0.02)
+    still = torch.full((5, 2), 0.0)
+    assert (Scale(0.8, copies=2)(still, over[:5]) == 0).all()
+
+
+def test_with_scaled_rewards_their_size_changes_nothing(tmp_path):
+    """By a power of two, so that not one bit may differ."""
+    models = {}
+    for price in (1.0, 1024.0):
+        for scaled in (True, False):
+            env, directory = f"Push-v0(price={price})", tmp_path / f"{price}-{scaled}"
+            models[price, scaled], _ = learn(directory, env, 400, rollout=8, lr=0.01, scale_rewards=scaled)
+    weights = {key: nn.utils.parameters_to_vector(model.actor.parameters()) for key, model in models.items()}
+    assert torch.equal(weights[1.0, True], weights[1024.0, True])
+    assert not torch.allclose(weights[1.0, False], weights[1024.0, False], atol=1e-3)
+
+
 # The page from the shell.
 
 SHORT = ("--hidden", 8, "--copies", 3, "--rollout", 7, "--eval-episodes", 5)
@@ -203,6 +233,7 @@ def test_it_stops_after_so_many_episodes(mpcli):
 )
 def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch, env, objective):
     command = ("rl-run", "actor_critic", "--env", env, "--objective", objective, "--steps", 400, *SHORT)
+    command += ("--scale-rewards",) if "Pendulum" in env else ()
     assert mpcli(*command, "--quiet", "--out", "whole").code == 0
     taken, step = [], envs.Copies.step
 
