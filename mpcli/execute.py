@@ -274,10 +274,16 @@ def report(found: list[Done], request: Request) -> None:
 
 
 def metrics_table(rows: list[tuple[str, dict[str, float]]]) -> str:
-    """Runs and their metrics as aligned text, one row a run."""
+    """Runs and their metrics as aligned text, one row a run; one row a metric for a single run of several seeds."""
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
-    cells = [["run", *names]]
-    cells += [[label, *(f"{m[name]:.6g}" if name in m else "" for name in names)] for label, m in rows]
+    spread = [name for name in names if f"{name}_min" in names and f"{name}_max" in names]
+    if spread and len(rows) == 1:
+        m = rows[0][1]
+        cells = [["metric", "median", "min", "max"]]
+        cells += [[name, *(f"{m[name + end]:.6g}" for end in ("", "_min", "_max"))] for name in spread]
+    else:
+        cells = [["run", *names]]
+        cells += [[label, *(f"{m[name]:.6g}" if name in m else "" for name in names)] for label, m in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 

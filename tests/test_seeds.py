@@ -22,6 +22,7 @@ def toy(book, monkeypatch):
 def test_each_seed_is_the_run_that_it_would_be_alone(toy, mpcli):
     result = mpcli("train", "toy", "--seeds", 3, "--seed", 5, "--width", 2, "--out", "many", "--json")
     assert result.code == 0, result.err
+    said = [line.split() for line in result.err.splitlines()]
     losses = []
     for seed in (5, 6, 7):
         alone = mpcli("train", "toy", "--seed", seed, "--width", 2, "--out", f"alone{seed}")
@@ -32,6 +33,8 @@ def test_each_seed_is_the_run_that_it_would_be_alone(toy, mpcli):
     metrics = result.json["metrics"]
     assert metrics["loss"] == statistics.median(losses)
     assert (metrics["loss_min"], metrics["loss_max"]) == (min(losses), max(losses))
+    assert ["metric", "median", "min", "max"] in said
+    assert ["loss", *(f"{metrics[name]:.6g}" for name in ("loss", "loss_min", "loss_max"))] in said
     about = record(Path("many"))
     assert about["status"] == "done"
     assert (about["page"], about["verb"]) == ("toy", "train")
