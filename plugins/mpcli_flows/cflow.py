@@ -2,7 +2,7 @@
 
     z_A = g^-1(x_A)              log p(x_A) = log p_z(z_A) + log |det dg^-1/dx_A|
     z_B = f^-1(x_B | x_A)        log p(x_B | x_A) = log p_z(z_B) + log |det df^-1/dx_B|
-    coupling k of f              h_B -> (h_1, (h_2 - t(h_1, k_A)) e^-s(h_1, k_A))         k_A: g's state at the same k
+    coupling k of f              h_B -> (h_1, h_2 e^s(h_1, k_A) + t(h_1, k_A))            k_A: g's state at the same k
     transfer                     x_B^2 = f(z_B^1 | x_A^2),  z_B^1 = f^-1(x_B^1 | x_A^1)
 
 Both flows have the same layers, and each coupling of f reads, beside its own half, what g made of x_A up to there;
@@ -67,15 +67,15 @@ class Step(nn.Module):
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         first, second, s, t = self.parts(z, given)
-        h, mixed = self.mix(torch.cat((first, second * s.exp() + t), 1))
+        h, mixed = self.mix(torch.cat((first, (second - t) * torch.exp(-s)), 1))
         x, scaled = self.norm(h)
-        return x, s.flatten(1).sum(1) + mixed + scaled
+        return x, mixed + scaled - s.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         h, scaled = self.norm.inverse(x)
         h, mixed = self.mix.inverse(h)
         first, second, s, t = self.parts(h, given)
-        return torch.cat((first, (second - t) * torch.exp(-s)), 1), scaled + mixed - s.flatten(1).sum(1)
+        return torch.cat((first, second * s.exp() + t), 1), scaled + mixed + s.flatten(1).sum(1)
 
 
 class Steps(nn.Module):

@@ -7,8 +7,8 @@ From data to latent, on h [C, H, W], each step takes its Jacobian where it stand
     1x1 conv    h -> W h at every pixel      log |det| = H W log |det W|
                 W = P L (U + diag s)         log |det| = H W sum_c log |s_c|  P a fixed permutation, L unit lower,
                                                                               U strictly upper triangular
-    coupling    h_B -> (h_B - t(h_A)) e^-s(h_A)                               as in RealNVP, on channels only
-    level       squeeze; K steps; half of the channels, h_2, leave as latent z = (h_2 - t(h_1)) e^-s(h_1)
+    coupling    h_B -> h_B e^s(h_A) + t(h_A)                                   as in RealNVP, on channels only
+    level       squeeze; K steps; half of the channels, h_2, leave as latent z = h_2 e^s(h_1) + t(h_1)
 
 A permutation of channels is a 1x1 convolution that cannot learn. `sample --temperature` narrows z at every level;
 `sample --between 3,8` walks in latent space from one test picture to another.

@@ -1,7 +1,10 @@
 """RealNVP: affine couplings, on vectors and on images at several scales.
 
-    coupling   x_A = z_A,   x_B = z_B * exp(s(z_A)) + t(z_A)        log |det dx/dz| = sum s(z_A)
-    inverse    z_B = (x_B - t(x_A)) * exp(-s(x_A))                  s and t need no inverse: any network will do
+    coupling   z_A = x_A,   z_B = x_B * exp(s(x_A)) + t(x_A)        log |det dz/dx| = sum s(x_A)
+    inverse    x_B = (z_B - t(z_A)) * exp(-s(z_A))                  s and t need no inverse: any network will do
+
+Scale first and shift last on the way from data to latent, which training goes: what t adds to z_B then has the size of
+z. In the other order it is multiplied by exp(s), and the narrower the data, the more its gradient jumps.
 
 On images A is first the black fields of a checkerboard, in turn the white ones; then every 2x2 pixels become four
 channels (squeeze) and A is one half of the channels; then half of the channels leave as latent variables and the other
@@ -69,8 +72,8 @@ class VectorCouplings(nn.Module):
         for i, net in enumerate(self.nets):
             a, b = i % 2, 1 - i % 2
             s, t = scale_and_shift(net, halves[a])
-            halves[b] = halves[b] * s.exp() + t
-            total = total + s.sum(1)
+            halves[b] = (halves[b] - t) * torch.exp(-s)
+            total = total - s.sum(1)
         return torch.cat(halves, 1), total
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
@@ -78,8 +81,8 @@ class VectorCouplings(nn.Module):
         for i, net in reversed(list(enumerate(self.nets))):
             a, b = i % 2, 1 - i % 2
             s, t = scale_and_shift(net, halves[a])
-            halves[b] = (halves[b] - t) * torch.exp(-s)
-            total = total - s.sum(1)
+            halves[b] = halves[b] * s.exp() + t
+            total = total + s.sum(1)
         return torch.cat(halves, 1), total
 
 
@@ -106,11 +109,11 @@ class AffineCoupling(nn.Module):
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(z)
-        return self.whole(a, b * s.exp() + t), s.flatten(1).sum(1)
+        return self.whole(a, (b - t) * torch.exp(-s)), -s.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(x)
-        return self.whole(a, (b - t) * torch.exp(-s)), -s.flatten(1).sum(1)
+        return self.whole(a, b * s.exp() + t), s.flatten(1).sum(1)
 
 
 class CheckerboardCoupling(nn.Module):
@@ -130,11 +133,11 @@ class CheckerboardCoupling(nn.Module):
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         s, t = self.parts(z)
-        return z * s.exp() + t, s.flatten(1).sum(1)
+        return (z - t) * torch.exp(-s), -s.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         s, t = self.parts(x)
-        return (x - t) * torch.exp(-s), -s.flatten(1).sum(1)
+        return x * s.exp() + t, s.flatten(1).sum(1)
 
 
 def on_images(cfg: Config, shape: tuple[int, int, int], scales: int) -> Chain:
@@ -196,7 +199,7 @@ def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (t
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z, and weights of networks from two numbers to s and t
+    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # x, and weights of networks from two numbers to s and t
         return tuple(torch.randn(*size, dtype=torch.float64, generator=g) for size in ((4,), (4, 2)))
 
     def coupling(w: Tensor) -> AffineCoupling:
@@ -204,41 +207,46 @@ def gradcheck() -> Iterator[Case]:
         net.weight.data, net.bias.data = w, w[:, 0]
         return AffineCoupling(net, (2, 2), False)
 
-    def moved(z: Tensor, w: Tensor) -> Tensor:
-        return coupling(w)(z[None])[0][0]
+    def latent(x: Tensor, w: Tensor) -> Tensor:
+        return coupling(w).inverse(x[None])[0][0]
 
-    def s(z: Tensor, w: Tensor) -> Tensor:
-        return coupling(w).parts(z[None])[2][0]
+    def s(x: Tensor, w: Tensor) -> Tensor:
+        return coupling(w).parts(x[None])[2][0]
 
     yield identity(
-        "affine coupling: log |det dx/dz| = sum_i s_i(z_A)",
-        lambda z, w: log_abs_det(lambda y: moved(y, w), z),
-        lambda z, w: s(z, w).sum(),
+        "affine coupling: log |det dz/dx| = sum_i s_i(x_A)",
+        lambda x, w: log_abs_det(lambda y: latent(y, w), x),
+        lambda x, w: s(x, w).sum(),
         drawn,
     )
     yield identity(
-        "z_B = (x_B - t(x_A)) exp(-s(x_A))",
-        lambda z, w: coupling(w).inverse(moved(z, w)[None])[0][0],
-        lambda z, w: z,
+        "x_B = (z_B - t(z_A)) exp(-s(z_A))",
+        lambda x, w: coupling(w)(latent(x, w)[None])[0][0],
+        lambda x, w: x,
         drawn,
     )
     yield identity(
         "log p(x) = log p_z(f^-1(x)) + sum_k log |det df_k^-1|, each at its own input",
-        lambda z, w: _density(z, Chain([coupling(w), coupling(w.flip(0))])),
-        lambda z, w: -0.5 * z @ z - 2 * math.log(2 * math.pi) - s(z, w).sum() - s(moved(z, w), w.flip(0)).sum(),
+        lambda x, w: _density(x, Chain([coupling(w), coupling(w.flip(0))])),
+        lambda x, w: (
+            _normal(latent(latent(x, w.flip(0)), w)) + s(x, w.flip(0)).sum() + s(latent(x, w.flip(0)), w).sum()
+        ),
         drawn,
-        printed=lambda z, w: -0.5 * z @ z - 2 * math.log(2 * math.pi),
+        printed=lambda x, w: _normal(latent(latent(x, w.flip(0)), w)),
     )
     yield identity(
         "pixels: log p(x) = log p(h) + sum log dh/dx, h = logit(m + (1 - 2m) x)",
-        lambda z, w: Logit().inverse(z.sigmoid()[None])[1][0],
-        lambda z, w: torch.func.jacrev(lambda x: torch.logit(0.05 + 0.9 * x))(z.sigmoid()).diag().log().sum(),
+        lambda x, w: Logit().inverse(x.sigmoid()[None])[1][0],
+        lambda x, w: torch.func.jacrev(lambda y: torch.logit(0.05 + 0.9 * y))(x.sigmoid()).diag().log().sum(),
         drawn,
     )
 
 
-def _density(z: Tensor, layers: Chain) -> Tensor:
-    """log p(x) at x = f(z) from the Jacobian of the whole inverse, for a normal base."""
-    x = layers(z[None])[0][0]
-    log_base = torch.distributions.Normal(0, 1).log_prob(layers.inverse(x[None])[0]).sum()
-    return log_base + log_abs_det(lambda y: layers.inverse(y[None])[0][0], x)
+def _normal(z: Tensor) -> Tensor:
+    return -0.5 * z @ z - len(z) / 2 * math.log(2 * math.pi)
+
+
+def _density(x: Tensor, layers: Chain) -> Tensor:
+    """log p(x) from the Jacobian of the whole inverse, for a normal base."""
+    z = layers.inverse(x[None])[0]
+    return torch.distributions.Normal(0, 1).log_prob(z).sum() + log_abs_det(lambda y: layers.inverse(y[None])[0][0], x)

@@ -5,8 +5,8 @@
 From data to latent, with u = g(y) from a network of its own, on h [C, H, W]:
 
     residual          h -> h - B y                      B y the bicubic enlargement: an injector with nothing to learn
-    affine injector   h -> (h - b(u)) e^-a(u)           log |det| = -sum_ijk a(u)_ijk       every channel moves
-    coupling          h_B -> (h_B - t(h_A, u)) e^-s(h_A, u)                                 half of them, as in Glow
+    affine injector   h -> h e^a(u) + b(u)              log |det| = sum_ijk a(u)_ijk        every channel moves
+    coupling          h_B -> h_B e^s(h_A, u) + t(h_A, u)                                    half of them, as in Glow
     actnorm, 1x1 convolution, squeeze, split            as in Glow
 
 Many large pictures have the same small one, so there is no right answer but a density of them: each z gives another,
@@ -81,7 +81,7 @@ def seen_from(u: Tensor, h: Tensor) -> Tensor:  # u at the resolution of h
 
 
 class AffineInjector(nn.Module):
-    """x = e^a(u) z + b(u), for every channel of every pixel."""
+    """z = e^a(u) x + b(u), for every channel of every pixel."""
 
     def __init__(self, channels: int, features: int):
         super().__init__()
@@ -93,15 +93,15 @@ class AffineInjector(nn.Module):
 
     def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b = self.parts(z, c)
-        return z * a.exp() + b, a.flatten(1).sum(1)
+        return (z - b) * torch.exp(-a), -a.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b = self.parts(x, c)
-        return (x - b) * torch.exp(-a), -a.flatten(1).sum(1)
+        return x * a.exp() + b, a.flatten(1).sum(1)
 
 
 class ConditionalCoupling(nn.Module):
-    """x_A = z_A,  x_B = z_B e^s(z_A, u) + t(z_A, u), on the two halves of the channels."""
+    """z_A = x_A,  z_B = x_B e^s(x_A, u) + t(x_A, u), on the two halves of the channels."""
 
     def __init__(self, channels: int, cfg: Config):
         super().__init__()
@@ -113,11 +113,11 @@ class ConditionalCoupling(nn.Module):
 
     def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(z, c)
-        return torch.cat((a, b * s.exp() + t), 1), s.flatten(1).sum(1)
+        return torch.cat((a, (b - t) * torch.exp(-s)), 1), -s.flatten(1).sum(1)
 
     def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(x, c)
-        return torch.cat((a, (b - t) * torch.exp(-s)), 1), -s.flatten(1).sum(1)
+        return torch.cat((a, b * s.exp() + t), 1), s.flatten(1).sum(1)
 
 
 def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
@@ -253,18 +253,18 @@ def gradcheck() -> Iterator[Case]:
 
     yield identity(
         "affine injector: log |det| = sum_ijk a(u)_ijk",
-        lambda h, u: log_abs_det(lambda z: injector(u)(z.reshape(h.shape), given(u))[0].flatten(), h.flatten()),
+        lambda h, u: log_abs_det(lambda y: injector(u).inverse(y.reshape(h.shape), given(u))[0].flatten(), h.flatten()),
         lambda h, u: injector(u).parts(h, given(u))[0].sum(),
         drawn,
         printed=lambda h, u: injector(u).parts(h, given(u))[0][:, :, 0, 0].sum(),
     )
     yield identity(
-        "h = e^a(u) ((h - b(u)) e^-a(u)) + b(u), a and b those of the same step",
+        "h = ((h e^a(u) + b(u)) - b(u)) e^-a(u), a and b those of the same step",
         lambda h, u: injector(u)(injector(u).inverse(h, given(u))[0], given(u))[0],
         lambda h, u: h,
         drawn,
         printed=lambda h, u: (
-            injector(u).inverse(h, given(u))[0] * injector(u).parts(h, given(u))[0].exp()
-            + injector(u).parts(h, given(u.flip(1)))[1]
+            (injector(u).inverse(h, given(u))[0] - injector(u).parts(h, given(u.flip(1)))[1])
+            * torch.exp(-injector(u).parts(h, given(u))[0])
         ),
     )

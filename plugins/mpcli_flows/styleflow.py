@@ -71,7 +71,7 @@ def attributes(x: Tensor) -> Tensor:  # [B, C, H, W] -> ink, slant, width [B, 3]
 
 
 class ConditionalCoupling(nn.Module):
-    """w_A = z_A,  w_B = z_B e^s(z_A, a) + t(z_A, a); `second` says that A is the second part of the vector."""
+    """z_A = w_A,  z_B = w_B e^s(w_A, a) + t(w_A, a); `second` says that A is the second part of the vector."""
 
     def __init__(self, dim: int, conditions: int, second: bool, hidden: tuple[int, ...], dropout: float):
         super().__init__()
@@ -89,11 +89,11 @@ class ConditionalCoupling(nn.Module):
 
     def forward(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         first, rest, s, t = self.parts(z, a)
-        return self.whole(first, rest * s.exp() + t), s.sum(1)
+        return self.whole(first, (rest - t) * torch.exp(-s)), -s.sum(1)
 
     def inverse(self, w: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         first, rest, s, t = self.parts(w, a)
-        return self.whole(first, (rest - t) * torch.exp(-s)), -s.sum(1)
+        return self.whole(first, rest * s.exp() + t), s.sum(1)
 
 
 def couplings(cfg: Config, dim: int, conditions: int) -> Chain:
