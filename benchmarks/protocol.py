@@ -23,12 +23,13 @@ work (a step, an image, a call), which `cpu_seconds` measures:
         compare("forward and backward, batch 32", ours, peer, rate="bodies/s", packages=("smplx",))
         compare("the same, batch 256", partial(ours, 256), partial(peer, 256), packages=("smplx",))
 
-`python benchmarks/smpl.py [--only TEXT] [--repeats N]` then prints one row a question:
-`question | ours | peer | ratio (median, min..max)`. A side may also be a command (a list of strings), whose whole
-process is timed. Options of the script's own are handed on to the processes of the sides, so read them with
-`parse_known_args`. Anything else that a side wants to tell (share of points asked, a check that both sides computed the
-same) goes to standard error; a side that raises ends the benchmark. Both sides live in one Python environment, so both
-use the same torch.
+`python benchmarks/smpl.py [--only TEXT] [--repeats N]` then prints one row a question: `question | ours | peer | ratio
+(median, min..max)`. A side may also be a command (a list of strings), whose whole process is timed. Options of the
+script's own are handed on to the processes of the sides, so read them with `parse_known_args`. Where chance decides how
+long the work is, as in learning, a side asks `pair()` for its seed: both sides of a pair get the same one, and each
+pair another. Anything else that a side wants to tell (share of points asked, a check that both sides computed the same)
+goes to standard error; a side that raises ends the benchmark. Both sides live in one Python environment, so both use
+the same torch.
 """
 
 import argparse
@@ -96,9 +97,9 @@ def compare(
         parser.error("a figure needs at least three pairs")
     _print_once(f"{machine(packages)}\n\n| question | ours | peer | ratio (median, min..max) |\n|-|-|-|-|")
     seen: dict[str, list[float]] = {"ours": [], "peer": []}
-    for _ in range(options.repeats):
+    for number in range(options.repeats):
         for name, side in sides.items():
-            seen[name].append(_in_process(side, f"{name} {question}", wall))
+            seen[name].append(_in_process(side, f"{name} {question}", number, wall))
         print(f"  {question}: {_shown(seen['ours'][-1], rate)}, peer {_shown(seen['peer'][-1], rate)}", file=sys.stderr)
     ratios = [theirs / mine for mine, theirs in zip(seen["ours"], seen["peer"], strict=True)]
     figures = " | ".join(_shown(statistics.median(seen[name]), rate) for name in sides)
@@ -106,10 +107,16 @@ def compare(
     print(f"| {question} | {figures} | {spread} |", flush=True)
 
 
-def _in_process(side: Side, label: str, wall: bool) -> float:
+def pair() -> int:
+    """The number of the pair that this process belongs to, from 0."""
+    return int(os.environ["BENCHMARK_PAIR"])
+
+
+def _in_process(side: Side, label: str, number: int, wall: bool) -> float:
     command = [sys.executable, *sys.argv, "--side", label] if callable(side) else list(side)
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, text=True)
+    env = os.environ | ONE_THREAD | {"BENCHMARK_PAIR": str(number)}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
