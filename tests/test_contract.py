@@ -18,6 +18,7 @@ from mpcli.registry import TRAINING, VERBS, pages, spoken
 OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
 
 # Settings under which a verb takes a second or two; the shapes stay those of the page.
+SHORT = ["--env", "CliffWalking-v1(max_episode_steps=30)", "--eval-episodes", "2"]  # else 1000, each in the picture
 SMALL: dict[tuple[str, str], list[str]] = {
     ("train", "vae"): ["--hidden", "16", "--importance", "5"],
     ("evaluate", "vae"): ["--importance", "5"],
@@ -30,13 +31,13 @@ SMALL: dict[tuple[str, str], list[str]] = {
     ("train", "nerf"): ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
     ("marching_cubes", "nerf"): ["--resolution", "16"],
     ("rl_run", "bandit"): ["--tasks", "20"],
-    ("rl_run", "value_iteration"): ["--eval-episodes", "2"],
-    ("rl_run", "policy_iteration"): ["--eval-episodes", "2"],
+    ("rl_run", "value_iteration"): ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"],
+    ("rl_run", "policy_iteration"): ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"],
     ("rl_run", "monte_carlo"): ["--eval-episodes", "2"],
     ("rl_run", "td0"): ["--eval-episodes", "2", "--copies", "3"],
-    ("rl_run", "q_learning"): ["--eval-episodes", "2"],
-    ("rl_run", "sarsa"): ["--eval-episodes", "2"],
-    ("rl_run", "dyna"): ["--eval-episodes", "2"],
+    ("rl_run", "q_learning"): SHORT,
+    ("rl_run", "sarsa"): SHORT,
+    ("rl_run", "dyna"): SHORT,
     ("rl_run", "dqn"): ["--hidden", "8", "--warmup", "2", "--eval-episodes", "2"],
     ("evaluate", "dqn"): ["--eval-episodes", "2"],
     ("rl_run", "reinforce"): ["--hidden", "8", "--eval-episodes", "2"],
