@@ -11,7 +11,8 @@ for all m it has the same optimum. Then |v - v*| <= |T v - v| / (1 - gamma) says
 
 What is counted is backups: one sum over the outcomes of one pair (s, a). An improvement takes one for every pair, a
 sweep of evaluation one for every state, a sweep of value iteration one for every pair. A linear solve is no backup; how
-many there were is counted beside. Value iteration runs to the same bound for comparison.
+many there were is counted beside. Value iteration runs to the same bound for comparison. After iterations 1, 2, 4, 8
+and so on the policy is played.
 
 Howard, Dynamic Programming and Markov Processes, 1960.
 Puterman and Shin, Modified policy iteration algorithms for discounted Markov decision problems, 1978.

@@ -13,6 +13,7 @@ matters of the past (Markov), the model p must be known, and memory and time gro
 world ends the episode nothing follows.
 
 Up to 40 000 states the exact optimum is found by policy iteration with linear solves, and stands beside every sweep.
+After sweeps 1, 2, 4, 8 and so on the greedy policy is played: it earns what it can long before the values stand still.
 
 Bellman, Dynamic Programming, 1957. Puterman, Markov Decision Processes, 1994, section 6.3.
 """
