@@ -374,8 +374,11 @@ class Copies:
 
     @property
     def latest(self) -> float:
-        """The return of the episode that ended last, 0 before any has."""
-        return max((copy.finished[-1][:2] for copy in self._copies if copy.finished), default=(0, 0.0))[1]
+        """The return of the episode that ended last, the mean of those that ended together; 0 before any has."""
+        ended = [copy.finished[-1][:2] for copy in self._copies if copy.finished]
+        last = max((step for step, _ in ended), default=0)
+        together = [value for step, value in ended if step == last]
+        return sum(together) / max(1, len(together))
 
     @property
     def finished(self) -> list[tuple[int, float, int]]:

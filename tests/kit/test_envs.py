@@ -163,6 +163,19 @@ def test_a_step_limit_does_not_end_the_world():
     assert whole.observation == 0 and whole.finished == [(4, 1.0, 4)]
 
 
+def test_the_latest_return_is_no_best_of_those_that_end_together():
+    copies = envs.Copies(partial(envs.make, "Corridor-v0(max_episode_steps=4)", *TABULAR), 2, seed=0)
+    assert copies.latest == 0
+    for _ in range(4):
+        copies.step(np.array([2, 1]))  # one walks to the end, one stands still
+    assert [value for _, value, _ in copies.finished] == [0, 1] and copies.latest == 0.5
+    for _ in range(3):
+        copies.step(np.array([1, 2]))
+    assert copies.latest == 0.5
+    copies.step(np.array([1, 1]))
+    assert copies.latest == 0
+
+
 def test_copies_report_the_last_state_of_an_episode():
     copies = envs.Copies(partial(envs.make, "CartPole-v1", *VECTOR), 3, seed=1)
     terminated, history = np.zeros(3, bool), []
