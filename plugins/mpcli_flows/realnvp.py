@@ -48,6 +48,7 @@ class Config:
 
 LIMIT, SIGHT = 2.0, 5.0  # of |s|, and of what s and t see of |z_A|: within both, a stack of couplings and its inverse
 # stay within reach of float32 also far away from the data
+ON_VECTORS = 4.0  # of |s| there: few couplings must make thin ridges
 
 
 def scale_and_shift(net: nn.Module, a: Tensor, limit: float = LIMIT, sight: float = SIGHT) -> tuple[Tensor, Tensor]:
@@ -71,7 +72,7 @@ class VectorCouplings(nn.Module):
         halves, total = list(z.split(self.sizes, 1)), z.new_zeros(len(z))
         for i, net in enumerate(self.nets):
             a, b = i % 2, 1 - i % 2
-            s, t = scale_and_shift(net, halves[a])
+            s, t = scale_and_shift(net, halves[a], ON_VECTORS)
             halves[b] = (halves[b] - t) * torch.exp(-s)
             total = total - s.sum(1)
         return torch.cat(halves, 1), total
@@ -80,7 +81,7 @@ class VectorCouplings(nn.Module):
         halves, total = list(x.split(self.sizes, 1)), x.new_zeros(len(x))
         for i, net in reversed(list(enumerate(self.nets))):
             a, b = i % 2, 1 - i % 2
-            s, t = scale_and_shift(net, halves[a])
+            s, t = scale_and_shift(net, halves[a], ON_VECTORS)
             halves[b] = halves[b] * s.exp() + t
             total = total + s.sum(1)
         return torch.cat(halves, 1), total
