@@ -16,12 +16,12 @@ checkpoint.
 import itertools
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from learning import EPISODES, Clock, Reached
 from protocol import compare, pair
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -32,11 +32,6 @@ COPIES, MOST = 8, 0.5
 STEPS = {"a2c": 20_000, "ppo": 12_000}  # to measure the speed
 BUDGET = {"a2c": 200_000, "ppo": 60_000}  # to learn in
 ASK = {"a2c": 150, "ppo": 10}  # rollouts between two looks at the greedy policy
-GOAL, EPISODES = 475, 20
-
-
-class Reached(Exception):
-    """The policy is good enough."""
 
 
 def ours(objective: str, learn: bool) -> float:
@@ -55,31 +50,28 @@ def ours(objective: str, learn: bool) -> float:
     seed_everything(pair())
     cfg = actor_critic.Config(objective=objective, copies=COPIES, most=MOST, **SETTINGS[objective])
 
-    class Timed(Run):
-        spent = 0.0
+    clock = Clock("ours")
 
+    class Timed(Run):
         def track(self, *args: Any, **state: Any) -> Iterator[Any]:
-            start = time.process_time()
-            for iteration, batch in enumerate(super().track(*args, **state), 1):
-                yield batch
+            def trial() -> float:
+                greedy = state["model"].actor.greedy
+                return envs.evaluate(partial(world, "CartPole-v1"), greedy, EPISODES, self.seed).mean()
+
+            def look(iteration: int) -> None:
                 if learn and iteration % ASK[objective] == 0:
-                    self.spent += time.process_time() - start
-                    greedy = state["model"].actor.greedy
-                    earned = envs.evaluate(partial(world, "CartPole-v1"), greedy, EPISODES, self.seed).mean()
-                    if earned >= GOAL:
-                        print(f"ours: {earned:.0f} after {iteration * cfg.rollout * COPIES} steps", file=sys.stderr)
-                        raise Reached
-                    start = time.process_time()
-            self.spent += time.process_time() - start
+                    clock.ask(trial, iteration * cfg.length * COPIES)
+
+            yield from clock.around(super().track(*args, **state), look)
 
     with tempfile.TemporaryDirectory() as folder:
         run = Timed(Path(folder), seed=pair(), device="cpu")
         try:
             actor_critic.rl_run(cfg, run, steps=BUDGET[objective] if learn else STEPS[objective], eval_episodes=20)
         except Reached:
-            return run.spent
+            return clock.spent
     print(f"ours: {run.metrics['return_mean']:.0f} at the end", file=sys.stderr)
-    return run.spent if learn else run.spent / run.metrics["steps"]
+    return clock.spent if learn else clock.spent / run.metrics["steps"]
 
 
 def peer(objective: str, learn: bool) -> float:
@@ -105,9 +97,13 @@ def peer(objective: str, learn: bool) -> float:
             "MlpPolicy", worlds, batch_size=s["batch"], n_epochs=s["epochs"], clip_range=s["clip"], **shared
         )  # fmt: skip
 
+    clock = Clock("peer")
+
+    def trial() -> float:
+        return evaluate_policy(model, make_vec_env("CartPole-v1", COPIES), EPISODES, deterministic=True)[0]
+
     class Look(BaseCallback):
-        spent, rollouts = 0.0, itertools.count()
-        start = time.process_time()
+        rollouts = itertools.count()
 
         def _on_step(self) -> bool:
             return True
@@ -115,23 +111,17 @@ def peer(objective: str, learn: bool) -> float:
         def _on_rollout_start(self) -> None:  # the update of the rollout before is done
             rollout = next(self.rollouts)
             if learn and rollout and rollout % ASK[objective] == 0:
-                self.spent += time.process_time() - self.start
-                earned, _ = evaluate_policy(model, make_vec_env("CartPole-v1", COPIES), EPISODES, deterministic=True)
-                if earned >= GOAL:
-                    print(f"peer: {earned:.0f} after {self.num_timesteps} steps", file=sys.stderr)
-                    raise Reached
-                self.start = time.process_time()
+                clock.ask(trial, self.num_timesteps)
 
-    look = Look()
     steps = BUDGET[objective] if learn else STEPS[objective]
-    look.start = time.process_time()
+    clock.start()
     try:
-        model.learn(steps, callback=look)
+        model.learn(steps, callback=Look())
     except Reached:
-        return look.spent
-    look.spent += time.process_time() - look.start
+        return clock.spent
+    clock.stop()
     print(f"peer: {evaluate_policy(model, worlds, 20)[0]:.0f} at the end", file=sys.stderr)
-    return look.spent if learn else look.spent / model.num_timesteps
+    return clock.spent if learn else clock.spent / model.num_timesteps
 
 
 if __name__ == "__main__":

@@ -15,21 +15,17 @@ and ours writes its log and a checkpoint. What either learned goes to standard e
 
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from learning import EPISODES, Clock, Reached
 from protocol import compare, pair
 
 STEPS, BUDGET = 12_000, 60_000  # to measure the speed; to learn in
-ASK, GOAL, EPISODES = 2_000, 475, 20
+ASK = 2_000  # steps between two looks at the greedy policy
 COMMON: dict[str, Any] = {"gamma": 0.99, "batch": 64, "memory": 50_000, "warmup": 1000, "lr": 1e-3}
-
-
-class Reached(Exception):
-    """The policy is good enough."""
 
 
 def ours(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
@@ -47,22 +43,19 @@ def ours(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
     seed_everything(pair())
     cfg = dqn.Config(hidden=hidden, learn_every=learn_every, loss="huber", target_every=100, **COMMON)
 
-    class Timed(Run):
-        spent = 0.0
+    clock = Clock("ours")
 
+    class Timed(Run):
         def track(self, *args: Any, **state: Any) -> Iterator[Any]:
-            start = time.process_time()
-            for step, batch in enumerate(super().track(*args, **state), 1):
-                yield batch
+            def trial() -> float:
+                make = partial(dqn.world, "CartPole-v1")
+                return envs.evaluate(make, state["q"].greedy, EPISODES, self.seed).mean()
+
+            def look(step: int) -> None:
                 if learn and step % ASK == 0:
-                    self.spent += time.process_time() - start
-                    make = partial(dqn.world, "CartPole-v1")
-                    earned = envs.evaluate(make, state["q"].greedy, EPISODES, self.seed).mean()
-                    if earned >= GOAL:
-                        print(f"ours: {earned:.0f} after {step} steps", file=sys.stderr)
-                        raise Reached
-                    start = time.process_time()
-            self.spent += time.process_time() - start
+                    clock.ask(trial, step)
+
+            yield from clock.around(super().track(*args, **state), look)
 
     steps = BUDGET if learn else STEPS
     with tempfile.TemporaryDirectory() as folder:
@@ -70,9 +63,9 @@ def ours(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
         try:
             dqn.rl_run(cfg, run, steps=steps, trial_episodes=0, eval_episodes=20)
         except Reached:
-            return run.spent
+            return clock.spent
     print(f"ours: {run.metrics['return_mean']:.0f} at the end", file=sys.stderr)
-    return run.spent if learn else run.spent / steps
+    return clock.spent if learn else clock.spent / steps
 
 
 def peer(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
@@ -92,28 +85,25 @@ def peer(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
         exploration_fraction=0.2, exploration_final_eps=0.04, max_grad_norm=float("inf"),
     )  # fmt: skip
 
-    class Look(BaseCallback):
-        spent, start = 0.0, 0.0
+    clock = Clock("peer")
 
+    def trial() -> float:
+        return evaluate_policy(model, make_vec_env("CartPole-v1", 1), EPISODES, deterministic=True)[0]
+
+    class Look(BaseCallback):
         def _on_step(self) -> bool:
-            if learn and self.num_timesteps % ASK == 0:
-                self.spent += time.process_time() - self.start
-                earned, _ = evaluate_policy(model, make_vec_env("CartPole-v1", 1), EPISODES, deterministic=True)
-                if earned >= GOAL:
-                    print(f"peer: {earned:.0f} after {self.num_timesteps} steps", file=sys.stderr)
-                    raise Reached
-                self.start = time.process_time()
+            if self.num_timesteps % ASK == 0:
+                clock.ask(trial, self.num_timesteps)
             return True
 
-    look = Look()
-    look.start = time.process_time()
+    clock.start()
     try:
-        model.learn(steps, callback=look if learn else None)
+        model.learn(steps, callback=Look() if learn else None)
     except Reached:
-        return look.spent
-    look.spent += time.process_time() - look.start
+        return clock.spent
+    clock.stop()
     print(f"peer: {evaluate_policy(model, model.get_env(), 20)[0]:.0f} at the end", file=sys.stderr)
-    return look.spent if learn else look.spent / steps
+    return clock.spent if learn else clock.spent / steps
 
 
 if __name__ == "__main__":
