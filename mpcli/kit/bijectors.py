@@ -192,6 +192,20 @@ def bounded(a: Float[Tensor, "*shape"], limit: float) -> Float[Tensor, "*shape"]
     return limit * torch.tanh(a / limit)
 
 
+def affine(
+    x: Float[Tensor, "batch *shape"], s: Float[Tensor, "batch *shape"], t: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+    """z = x e^s + t, with log |det dz/dx| = sum s: what a coupling does to its second part on the way to latent."""
+    return x * s.exp() + t, s.flatten(1).sum(1)
+
+
+def affine_inverse(
+    z: Float[Tensor, "batch *shape"], s: Float[Tensor, "batch *shape"], t: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+    """x = (z - t) e^-s, with log |det dx/dz| = -sum s."""
+    return (z - t) * torch.exp(-s), -s.flatten(1).sum(1)
+
+
 def dequantised(
     x: Float[Tensor, "*shape"], levels: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "*shape"]:

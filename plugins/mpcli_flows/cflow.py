@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.bijectors import Logit, Unsqueeze, dequantised, quantised
+from mpcli.kit.bijectors import Logit, Unsqueeze, affine, affine_inverse, dequantised, quantised
 from mpcli.kit.distributions import BaseName, base
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
@@ -67,15 +67,17 @@ class Step(nn.Module):
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         first, second, s, t = self.parts(z, given)
-        h, mixed = self.mix(torch.cat((first, (second - t) * torch.exp(-s)), 1))
+        second, logdet = affine_inverse(second, s, t)
+        h, mixed = self.mix(torch.cat((first, second), 1))
         x, scaled = self.norm(h)
-        return x, mixed + scaled - s.flatten(1).sum(1)
+        return x, mixed + scaled + logdet
 
     def inverse(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         h, scaled = self.norm.inverse(x)
         h, mixed = self.mix.inverse(h)
         first, second, s, t = self.parts(h, given)
-        return torch.cat((first, second * s.exp() + t), 1), scaled + mixed + s.flatten(1).sum(1)
+        second, logdet = affine(second, s, t)
+        return torch.cat((first, second), 1), scaled + mixed + logdet
 
 
 class Steps(nn.Module):

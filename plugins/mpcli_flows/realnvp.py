@@ -24,8 +24,19 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity
-from mpcli.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze, bounded
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.bijectors import (
+    Chain,
+    Condition,
+    FactorOut,
+    Logit,
+    Reshape,
+    Scale,
+    Unsqueeze,
+    affine,
+    affine_inverse,
+    bounded,
+)
+from mpcli.kit.distributions import BaseName, Normal, base
 from mpcli.kit.layers import ConvNet, mlp
 from mpcli.run import Run, Trained
 from mpcli_flows.linear_flow import Flow, load, log_abs_det, write_samples
@@ -73,8 +84,8 @@ class VectorCouplings(nn.Module):
         for i, net in enumerate(self.nets):
             a, b = i % 2, 1 - i % 2
             s, t = scale_and_shift(net, halves[a], ON_VECTORS)
-            halves[b] = (halves[b] - t) * torch.exp(-s)
-            total = total - s.sum(1)
+            halves[b], logdet = affine_inverse(halves[b], s, t)
+            total = total + logdet
         return torch.cat(halves, 1), total
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
@@ -82,8 +93,8 @@ class VectorCouplings(nn.Module):
         for i, net in reversed(list(enumerate(self.nets))):
             a, b = i % 2, 1 - i % 2
             s, t = scale_and_shift(net, halves[a], ON_VECTORS)
-            halves[b] = halves[b] * s.exp() + t
-            total = total + s.sum(1)
+            halves[b], logdet = affine(halves[b], s, t)
+            total = total + logdet
         return torch.cat(halves, 1), total
 
 
@@ -110,11 +121,13 @@ class AffineCoupling(nn.Module):
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(z)
-        return self.whole(a, (b - t) * torch.exp(-s)), -s.flatten(1).sum(1)
+        b, logdet = affine_inverse(b, s, t)
+        return self.whole(a, b), logdet
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(x)
-        return self.whole(a, b * s.exp() + t), s.flatten(1).sum(1)
+        b, logdet = affine(b, s, t)
+        return self.whole(a, b), logdet
 
 
 class CheckerboardCoupling(nn.Module):
@@ -133,12 +146,10 @@ class CheckerboardCoupling(nn.Module):
         return s * (1 - self.a), t * (1 - self.a)
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        s, t = self.parts(z)
-        return (z - t) * torch.exp(-s), -s.flatten(1).sum(1)
+        return affine_inverse(z, *self.parts(z))
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        s, t = self.parts(x)
-        return x * s.exp() + t, s.flatten(1).sum(1)
+        return affine(x, *self.parts(x))
 
 
 def on_images(cfg: Config, shape: tuple[int, int, int], scales: int) -> Chain:
@@ -230,10 +241,12 @@ def gradcheck() -> Iterator[Case]:
         "log p(x) = log p_z(f^-1(x)) + sum_k log |det df_k^-1|, each at its own input",
         lambda x, w: _density(x, Chain([coupling(w), coupling(w.flip(0))])),
         lambda x, w: (
-            _normal(latent(latent(x, w.flip(0)), w)) + s(x, w.flip(0)).sum() + s(latent(x, w.flip(0)), w).sum()
+            Normal(4).log_prob(latent(latent(x, w.flip(0)), w)[None])[0]
+            + s(x, w.flip(0)).sum()
+            + s(latent(x, w.flip(0)), w).sum()
         ),
         drawn,
-        printed=lambda x, w: _normal(latent(latent(x, w.flip(0)), w)),
+        printed=lambda x, w: Normal(4).log_prob(latent(latent(x, w.flip(0)), w)[None])[0],
     )
     yield identity(
         "pixels: log p(x) = log p(h) + sum log dh/dx, h = logit(m + (1 - 2m) x)",
@@ -241,10 +254,6 @@ def gradcheck() -> Iterator[Case]:
         lambda x, w: torch.func.jacrev(lambda y: torch.logit(0.05 + 0.9 * y))(x.sigmoid()).diag().log().sum(),
         drawn,
     )
-
-
-def _normal(z: Tensor) -> Tensor:
-    return -0.5 * z @ z - len(z) / 2 * math.log(2 * math.pi)
 
 
 def _density(x: Tensor, layers: Chain) -> Tensor:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
-from mpcli.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, bounded
+from mpcli.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, affine, affine_inverse, bounded
 from mpcli.kit.distributions import BaseName, base
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
@@ -92,12 +92,10 @@ class AffineInjector(nn.Module):
         return bounded(a, LIMIT), b
 
     def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
-        a, b = self.parts(z, c)
-        return (z - b) * torch.exp(-a), -a.flatten(1).sum(1)
+        return affine_inverse(z, *self.parts(z, c))
 
     def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
-        a, b = self.parts(x, c)
-        return x * a.exp() + b, a.flatten(1).sum(1)
+        return affine(x, *self.parts(x, c))
 
 
 class ConditionalCoupling(nn.Module):
@@ -113,11 +111,13 @@ class ConditionalCoupling(nn.Module):
 
     def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(z, c)
-        return torch.cat((a, (b - t) * torch.exp(-s)), 1), -s.flatten(1).sum(1)
+        b, logdet = affine_inverse(b, s, t)
+        return torch.cat((a, b), 1), logdet
 
     def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
         a, b, s, t = self.parts(x, c)
-        return torch.cat((a, b * s.exp() + t), 1), s.flatten(1).sum(1)
+        b, logdet = affine(b, s, t)
+        return torch.cat((a, b), 1), logdet
 
 
 def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.bijectors import Chain
+from mpcli.kit.bijectors import Chain, affine, affine_inverse
 from mpcli.kit.distributions import BaseName, base
 from mpcli.kit.layers import mlp
 from mpcli.run import Run, Trained
@@ -89,11 +89,13 @@ class ConditionalCoupling(nn.Module):
 
     def forward(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         first, rest, s, t = self.parts(z, a)
-        return self.whole(first, (rest - t) * torch.exp(-s)), -s.sum(1)
+        rest, logdet = affine_inverse(rest, s, t)
+        return self.whole(first, rest), logdet
 
     def inverse(self, w: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         first, rest, s, t = self.parts(w, a)
-        return self.whole(first, rest * s.exp() + t), s.sum(1)
+        rest, logdet = affine(rest, s, t)
+        return self.whole(first, rest), logdet
 
 
 def couplings(cfg: Config, dim: int, conditions: int) -> Chain:
