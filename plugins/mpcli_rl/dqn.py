@@ -79,9 +79,9 @@ class Q(nn.Module):
 
     @torch.no_grad()
     def greedy(self, s: np.ndarray) -> np.ndarray:  # [N, ...] -> [N]
-        device = next(self.parameters()).device
-        if device.type == "cpu" and not len(self.encoder):
+        if not len(self.encoder):
             return by_numpy(self.head, s).argmax(1)
+        device = next(self.parameters()).device
         return self(torch.from_numpy(s).to(device)).numpy(force=True).argmax(1)
 
 

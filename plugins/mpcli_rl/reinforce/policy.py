@@ -53,15 +53,8 @@ class Policy(nn.Module):
         size = self.log_sigma + math.log(2 * math.pi) / 2
         return -(z**2 / 2 + size).sum(1), (size + 0.5).sum().expand(len(s))
 
-    @torch.no_grad()
-    def _mean(self, s: np.ndarray) -> np.ndarray:
-        device = next(self.parameters()).device
-        if device.type == "cpu":
-            return by_numpy(self.mean, s)
-        return self.mean(torch.from_numpy(s).to(device)).numpy(force=True)
-
     def draw(self, s: np.ndarray) -> np.ndarray:  # [N, D] -> [N] or [N, A]
-        mean = self._mean(s)
+        mean = by_numpy(self.mean, s)
         if self.log_sigma is None:  # the largest of the logits, each with Gumbel noise, is a draw from their softmax
             return (mean + np.random.gumbel(size=mean.shape)).argmax(1)
         sigma = np.exp(self.log_sigma.numpy(force=True))
@@ -69,7 +62,7 @@ class Policy(nn.Module):
 
     def greedy(self, s: np.ndarray) -> np.ndarray:
         """The likeliest action, as the environment takes it."""
-        mean = self._mean(s)
+        mean = by_numpy(self.mean, s)
         return mean.argmax(1) if self.log_sigma is None else self.taken(mean)
 
     def taken(self, a: np.ndarray) -> np.ndarray:
