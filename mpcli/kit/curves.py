@@ -66,19 +66,25 @@ def smoothed(values: Float[Array, " N"], window: int) -> Float[Array, " N"]:
     return (total[last] - total[first]) / (last - first)
 
 
-def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None, best: float | None = None) -> None:
+def returns(
+    run: Run, finished: Sequence[Episode] | None, trials: Series | None = None, best: float | None = None
+) -> None:
     """Write returns.csv, a row an episode of training, and returns.png.
 
     Args:
-        finished: the episodes in the order in which they ended. A page that learns without playing has none; its
-            trials are then the rows of returns.csv.
+        finished: the episodes in the order in which they ended; None where a page learns without playing, and its
+            trials are the rows of returns.csv.
         trials: what the greedy policy earned, by step (columns "step" and "return").
         best: what the best policy earns, drawn as a line.
     """
     with run.file("returns.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("step", "return", "length") if finished or trials is None else trials.columns)
-        writer.writerows(finished or ((int(step), value) for step, value in (trials.rows if trials else ())))
+        if finished is not None:
+            writer.writerow(("step", "return", "length"))
+            writer.writerows(finished)
+        elif trials is not None:
+            writer.writerow(trials.columns)
+            writer.writerows((int(step), value) for step, value in trials.rows)
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
     if finished:
@@ -99,7 +105,7 @@ def returns(run: Run, finished: Sequence[Episode], trials: Series | None = None,
     if best is not None:
         axes.axhline(best, color="black", linestyle="--", linewidth=1, label=f"best possible: {best:.5g}")
     axes.set(xlabel="steps in the environment", ylabel="return of an episode")
-    if trials is not None and not finished:
+    if finished is None:
         axes.set(xlabel="step", xscale="log")
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper center", ncols=4, fontsize=8)

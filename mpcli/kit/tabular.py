@@ -79,7 +79,7 @@ class Trials(curves.Series):
         Returns:
             What to log: trial_return, the mean of the latest trial.
         """
-        if self._episodes and (last or step & (step - 1) == 0) and step not in self.column("step"):
+        if self._episodes and (last or step & (step - 1) == 0):
             actions = greedy()
             earned = envs.evaluate(self._make, lambda s: actions[s], self._episodes, self._seed, envs.SELECTION)
             self.add(step, earned.mean())
@@ -92,7 +92,7 @@ def report(
     table: Q,
     gamma: float,
     eval_episodes: int,
-    finished: Sequence[curves.Episode] = (),
+    finished: Sequence[curves.Episode] | None = None,
     trials: Trials | None = None,
 ) -> None:
     """The result of learning: what the greedy policy earns, and the learned values beside the exact ones.

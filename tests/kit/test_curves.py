@@ -39,6 +39,12 @@ def test_returns_are_written_row_by_row(run):
     assert rows[1:] == [["10", "1.5", "10"], ["25", "-2.0", "15"]]
     assert iio.imread(run.dir / "returns.png").std() > 5
     curves.returns(run, [])  # nothing finished yet
+    trials = curves.Series("step", "return")
+    trials.add(4, 0.5)
+    curves.returns(run, [], trials)  # a player's file has the same columns before its first episode has ended
+    assert (run.dir / "returns.csv").read_text().splitlines() == ["step,return,length"]
+    curves.returns(run, None, trials)
+    assert (run.dir / "returns.csv").read_text().splitlines() == ["step,return", "4,0.5"]
 
 
 @pytest.mark.parametrize(
