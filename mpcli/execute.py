@@ -48,11 +48,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run: its directory, its main result (a file or the directory), and its record."""
+    """A finished run: its directory, its main result (a file or the directory), its record, and of how many seeds."""
 
     directory: Path
     result: Path
     record: dict[str, Any]
+    seeds: int
 
 
 def execute(request: Request) -> Done:
@@ -107,7 +108,7 @@ def execute(request: Request) -> Done:
             seed_everything(seed)
             request.function(**request.signature.arguments(values, run, trained))
     result = run.artifacts[0] if run.artifacts and not training else run.dir
-    return Done(run.dir, result, record)
+    return Done(run.dir, result, record, count)
 
 
 def _sources(request: Request) -> tuple[Path | None, Trained | None]:
@@ -269,21 +270,29 @@ def report(found: list[Done], request: Request) -> None:
         for done in found:
             print(done.result)
     if not request.quiet and any(done.record["result"] for done in found):
+        if found[0].seeds > 1:
+            print(_table_of_seeds(found[0].record["result"]), file=sys.stderr)
+            return
         rows = [(str(done.record["parent"] or done.directory), done.record["result"]) for done in found]
         print(metrics_table(rows), file=sys.stderr)
 
 
 def metrics_table(rows: list[tuple[str, dict[str, float]]]) -> str:
-    """Runs and their metrics as aligned text, one row a run; one row a metric for a single run of several seeds."""
+    """Runs and their metrics as aligned text, one row a run."""
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
-    spread = [name for name in names if f"{name}_min" in names and f"{name}_max" in names]
-    if spread and len(rows) == 1:
-        m = rows[0][1]
-        cells = [["metric", "median", "min", "max"]]
-        cells += [[name, *(f"{m[name + end]:.6g}" for end in ("", "_min", "_max"))] for name in spread]
-    else:
-        cells = [["run", *names]]
-        cells += [[label, *(f"{m[name]:.6g}" if name in m else "" for name in names)] for label, m in rows]
+    cells = [["run", *names]]
+    cells += [[label, *(f"{m[name]:.6g}" if name in m else "" for name in names)] for label, m in rows]
+    return _aligned(cells)
+
+
+def _table_of_seeds(metrics: dict[str, float]) -> str:
+    """One row a metric: its median over the seeds, and the least and the greatest, which follow it."""
+    values = [f"{value:.6g}" for value in metrics.values()]
+    rows = [[name, *values[3 * i : 3 * i + 3]] for i, name in enumerate(list(metrics)[::3])]
+    return _aligned([["metric", "median", "min", "max"], *rows])
+
+
+def _aligned(cells: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
