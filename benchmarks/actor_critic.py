@@ -41,10 +41,9 @@ def ours(objective: str, learn: bool) -> float:
     heap.keep_freed_blocks()
     import torch
 
-    from mpcli.kit import envs
     from mpcli.run import Run, seed_everything
     from mpcli_rl import actor_critic
-    from mpcli_rl.reinforce.policy import world
+    from mpcli_rl.kit.policy import world
 
     torch.set_num_threads(1)
     seed_everything(pair())
@@ -56,7 +55,7 @@ def ours(objective: str, learn: bool) -> float:
         def track(self, *args: Any, **state: Any) -> Iterator[Any]:
             def trial() -> float:
                 greedy = state["model"].actor.greedy
-                return envs.evaluate(partial(world, "CartPole-v1"), greedy, EPISODES, self.seed).mean()
+                return playing.evaluate(partial(world, "CartPole-v1"), greedy, EPISODES, self.seed).mean()
 
             def look(iteration: int) -> None:
                 if learn and iteration % ASK[objective] == 0:

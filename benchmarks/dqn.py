@@ -35,7 +35,6 @@ def ours(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
     heap.keep_freed_blocks()
     import torch
 
-    from mpcli.kit import envs
     from mpcli.run import Run, seed_everything
     from mpcli_rl import dqn
 
@@ -49,7 +48,7 @@ def ours(hidden: tuple[int, ...], learn_every: int, learn: bool) -> float:
         def track(self, *args: Any, **state: Any) -> Iterator[Any]:
             def trial() -> float:
                 make = partial(dqn.world, "CartPole-v1")
-                return envs.evaluate(make, state["q"].greedy, EPISODES, self.seed).mean()
+                return playing.evaluate(make, state["q"].greedy, EPISODES, self.seed).mean()
 
             def look(step: int) -> None:
                 if learn and step % ASK == 0:

@@ -122,7 +122,7 @@ def pictures(data: str, steps: dict[str, int | None]) -> None:
     import torch
     from sklearn.mixture import GaussianMixture
 
-    from mpcli_flows.linear_flow import load
+    from mpcli.kit.densities import load
 
     print(f"\n| {data} | bits/dim | CPU time |\n|-|-|-|")
     for page, count in steps.items():

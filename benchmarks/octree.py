@@ -35,7 +35,7 @@ def extraction(shape: str, method: str) -> float:
     heap.keep_freed_blocks()
     import torch
 
-    from mpcli.kit import grids
+    from mpcli.kit import isosurface
     from mpcli.run import Trained
     from mpcli_surfaces import igr, torus
 
@@ -48,7 +48,7 @@ def extraction(shape: str, method: str) -> float:
     found = []
 
     def work() -> None:
-        found[:] = [grids.marching_cubes(field, box, OPTIONS.cells, method=method, lipschitz=slope)]
+        found[:] = [isosurface.marching_cubes(field, box, OPTIONS.cells, method=method, lipschitz=slope)]
 
     seconds = cpu_seconds(work, **once)
     mesh = found[0]

@@ -25,7 +25,7 @@ def world(n: int):
     import numpy as np
 
     from mpcli.kit import mdp
-    from mpcli.kit.gridworld import Gridworld
+    from mpcli_rl.kit.gridworld import Gridworld
 
     cells = np.where(np.random.default_rng(0).random((n, n)) < 0.2, "#", ".")
     cells[-1, -1] = "G"

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 # Before any test imports the kit: from here on its signatures' shapes are checked at every call.
-_hook = jaxtyping.install_import_hook("mpcli.kit", "shapes.checked")
-
 ROOT = Path(__file__).resolve().parents[1]
+KITS = ["mpcli.kit", *(f"{path.parent.name}.kit" for path in ROOT.glob("plugins/*/kit"))]
+_hook = jaxtyping.install_import_hook(KITS, "shapes.checked")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mpcli.plugins"]
 ORDER = list(ENTRIES.values())  # as written: reading order
-TYPES = {"mpcli.errors", "mpcli.checks", "mpcli.run"}
+CHAPTERS = list(dict.fromkeys(entry.partition(".")[0] for entry in ORDER))
+TYPES = ("mpcli.errors", "mpcli.checks", "mpcli.run")
 FILES = [path for folder in ("mpcli", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -37,24 +38,45 @@ def ours(modules: set[str]) -> set[str]:
     return {module for module in modules if module == "mpcli" or module.startswith(("mpcli.", "mpcli_"))}
 
 
+def within(module: str, *packages: str) -> bool:
+    """Whether a module is one of the packages or lies in it; a name that only begins alike does not."""
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def allowed(name: str) -> tuple[str, ...]:
+    """What a file of ours may import of ours."""
+    chapter = name.partition(".")[0]
+    if within(name, "mpcli.kit"):
+        return ("mpcli.kit", "mpcli_data", *TYPES)
+    if name in CHAPTERS:
+        return ()
+    if within(name, f"{chapter}.kit"):  # below the pages of its chapter
+        earlier = [page for page in ORDER if CHAPTERS.index(page.partition(".")[0]) < CHAPTERS.index(chapter)]
+        return ("mpcli.kit", "mpcli_data", f"{chapter}.kit", *TYPES, *earlier)
+    if chapter in CHAPTERS:
+        page = next((page for page in ORDER if within(name, page)), None)
+        assert page, f"{name} belongs to no page and to no kit"
+        return ("mpcli.kit", "mpcli_data", f"{chapter}.kit", *TYPES, *ORDER[: ORDER.index(page) + 1])
+    return tuple({name_of(path) for path in FILES if path.parent == ROOT / "mpcli"} - {"mpcli"})
+
+
+def packages_of(modules: set[str]) -> set[str]:
+    """`from a.b import c` names a.b.c, which is a module or something in a.b: both, less the packages passed through."""
+    return {module for module in modules if not any(other.startswith(module + ".") for other in modules)}
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_down(path):
-    name, modules = name_of(path), ours(imported(path))
-    if name.startswith("mpcli.kit"):
-        upward = {m for m in modules if not m.startswith(("mpcli.kit", "mpcli_data")) and m != "mpcli"}
-        assert {m for m in upward if not any(m == t or m.startswith(t + ".") for t in TYPES)} == set()
-    elif name.startswith("mpcli_"):
-        page = next((entry for entry in ORDER if name == entry or name.startswith(entry + ".")), None)
-        for module in modules:
-            if module.startswith("mpcli_data") or module.startswith("mpcli."):
-                assert not module.startswith(("mpcli.cli", "mpcli.execute", "mpcli.desk", "mpcli.registry")), module
-                continue
-            if module.startswith("mpcli_") and page and not module.startswith(page):
-                earlier = [e for e in ORDER[: ORDER.index(page)] if module == e or module.startswith(e + ".")]
-                chapter = module in {entry.rpartition(".")[0] for entry in ORDER}
-                assert earlier or chapter, f"{name} uses {module}, which does not stand before it"
-    else:
-        assert {m for m in modules if m.startswith(("mpcli.kit", "mpcli_"))} == set()
+    name = name_of(path)
+    for module in packages_of(ours(imported(path))):
+        assert within(module, *allowed(name)), f"{name} uses {module}, which does not stand below it"
+
+
+def test_the_law_of_imports_tells_names_apart_that_begin_alike():
+    assert not within("mpcli_rl.td0_lambda", "mpcli_rl.td0")
+    assert within("mpcli_rl.td0.equations", "mpcli_rl.td0")
+    page = ORDER[len(ORDER) // 2]
+    assert ORDER[-1] not in allowed(page) and ORDER[0] in allowed(page) and page in allowed(page)
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent == ROOT / "mpcli"], ids=name_of)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mpcli.kit.keypoints import BODY_25, SMPL_24
+from mpcli_bodies.kit.keypoints import BODY_25, SMPL_24
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smplify.observed import Points, project
 

@@ -4,8 +4,6 @@ Images are [..., C, H, W] in [0, 1]; points and meshes are in the scene's own un
 metres and their errors in millimetres. A measure over a batch gives one value an example: take the mean yourself.
 """
 
-import math
-
 import numpy as np
 import torch
 import trimesh
@@ -53,18 +51,6 @@ def ssim(image: Float[Tensor, "*batch C H W"], reference: Float[Tensor, "*batch 
         )
     ]  # fmt: skip
     return torch.tensor(values, dtype=image.dtype, device=image.device).reshape(batch)
-
-
-def bits_per_dim(nll: Float[Tensor, "*batch"], dimensions: int, levels: int = 1) -> Float[Tensor, "*batch"]:
-    """Negative log-likelihood `nll` (nats an example) as bits a dimension.
-
-    For a density over values that were dequantised and scaled to [0, 1], (k + u) / levels with k in 0..levels-1 and u
-    in [0, 1), give `levels`: the bits are then those of the density over k + u, which bound the bits of the integers k
-    from above and compare with discrete models. For a discrete model leave it at 1.
-
-    Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016. arXiv:1511.01844
-    """
-    return nll / (dimensions * math.log(2)) + math.log2(levels)
 
 
 def iou(a: Bool[Tensor, "*shape"], b: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:

@@ -29,12 +29,13 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.bijectors import Logit, Unsqueeze, affine, affine_inverse, dequantised, quantised
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.densities import bits_per_dim, dequantised, nll, quantised
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
-from mpcli_flows.linear_flow import Examples, log_abs_det
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Logit, Unsqueeze, affine, affine_inverse
+from mpcli_flows.kit.flow import log_abs_det
 from mpcli_flows.realnvp import scale_and_shift
 
 Direction = Literal["left_to_right", "right_to_left"]
@@ -177,19 +178,15 @@ def train(
 def judged(model: CFlow, images: datasets.Images, direction: Direction) -> dict[str, Tensor]:
     """nll of x_B given x_A on the test pairs, the same given a wrong x_A, and that of x_A alone."""
     x_a, x_b = halves(images.test, direction)
-    examples = Examples(images, images.levels)
-    noisy = examples.continuous(x_a, torch.Generator(x_a.device).manual_seed(1))
-    both = [examples.nll(model, x_b, given) for given in (noisy, noisy.roll(1, 0))]
-    # `nll` adds the volume of a grey level's cell for the whole picture, and each of the two is half of one.
-    (nll_a, nll), (_, nll_wrong) = (
-        part.mean(0) - 0.5 * images.train[0].numel() * math.log(images.levels) for part in both
-    )
-    bits = 1 / (x_b[0].numel() * math.log(2))
+    noisy = dequantised(x_a, images.levels, torch.Generator(x_a.device).manual_seed(1))
+    given = (noisy, noisy.roll(1, 0))  # each its own, and each that of another
+    (nll_a, nll_b), (_, wrong) = (nll(model, x_b, a, levels=images.levels).mean(0) for a in given)
+    size = x_b[0].numel()
     return {
-        "nll": nll,
-        "bits_per_dim": nll * bits,
-        "bits_per_dim_wrong_pair": nll_wrong * bits,
-        "bits_per_dim_given": nll_a * bits,
+        "nll": nll_b,
+        "bits_per_dim": bits_per_dim(nll_b, size),
+        "bits_per_dim_wrong_pair": bits_per_dim(wrong, size),
+        "bits_per_dim_given": bits_per_dim(nll_a, size),
     }
 
 

@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.bijectors import Chain, Scale, Shuffle, bounded
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
 from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Examples, Flow, log_abs_det, to_data
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Scale, Shuffle, bounded
+from mpcli_flows.kit.flow import Flow, log_abs_det, to_data
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def labelled(spec: str, device: torch.device) -> tuple[Examples, datasets.Images
 def judged(model: ConditionalFlow, examples: Examples, labels: Tensor, classes: int) -> dict[str, Tensor]:
     """nll given the true class, and how often Bayes' rule with equal p(c) finds it."""
     x = examples.data.test
-    each = [examples.nll(model.eval(), x, torch.full_like(labels, c)) for c in range(classes)]
+    each = [nll(model.eval(), x, torch.full_like(labels, c), levels=examples.levels) for c in range(classes)]
     found = torch.stack(each, 1).argmin(1)
     return {**examples.held_out(model, labels), "accuracy": (found == labels).float().mean()}
 
@@ -110,7 +111,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of labelled pictu
     examples, images, labels = labelled(data, run.device)
     classes = len(images.classes)
     model = run.place(ConditionalFlow(cfg, examples.shape, classes, examples.levels))
-    examples.fit_scale(model)
+    model.fit_scale(examples)
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     batches = images.labelled_batches(cfg.batch, run.seed)

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
-from mpcli.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze, dequantised, quantised
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.densities import Examples, dequantised, load, quantised
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Examples, Flow, load, log_abs_det, write_samples
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze
+from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
 from mpcli_flows.realnvp import AffineCoupling
 
 
@@ -148,7 +149,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures with 
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam, cosine=cosine):
-        loss = -model(examples.continuous(x)).mean()
+        loss = -model(x).mean()
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 50.0)

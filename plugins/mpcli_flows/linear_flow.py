@@ -5,8 +5,7 @@
     x = A z + b              log p(x) = log p_z(A^-1 (x - b)) - log |det A|
     A = L U                  log |det A| = sum_i log U_ii   L has ones on its diagonal: O(D), a whole matrix O(D^3)
 
-With a normal base this fits the full Gaussian; with any other base it is independent component analysis. `Flow` is the
-engine of all pages of this chapter: they differ in f alone.
+With a normal base this fits the full Gaussian; with any other base it is independent component analysis.
 
 Papamakarios, Nalisnick, Rezende, Mohamed and Lakshminarayanan, Normalizing Flows for Probabilistic Modeling and
 Inference, 2021. arXiv:1912.02762. Bell and Sejnowski, An Information-Maximization Approach to Blind Separation and
@@ -18,130 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity
-from mpcli.errors import InputError
-from mpcli.kit import datasets
-from mpcli.kit.arrays import write_npz
-from mpcli.kit.bijectors import Chain, Condition, Logit, Reshape, Scale, dequantised, quantised
-from mpcli.kit.distributions import BaseName, Normal, base, log_integral, on_grid, picture
+from mpcli.kit.densities import load, log_integral
 from mpcli.run import Run, Trained
-
-
-class Flow(nn.Module):
-    """A distribution: draws of the base moved through a bijector (whose inverse leads from data to base).
-
-    `levels` counts the grey levels of the pictures that x fills with noise, see `dequantised`; 0 for other data.
-    """
-
-    def __init__(self, bijector: Chain, base: Normal, levels: int = 0):
-        super().__init__()
-        self.bijector = bijector
-        self.base = base
-        self.levels = levels
-
-    def forward(self, x: Tensor, c: Condition = None) -> Tensor:  # [B, ...] -> log p(x | c) [B]
-        z, logdet = self.bijector.inverse(x, c)
-        return self.base.log_prob(z) + logdet
-
-    def sample(self, n: int, temperature: float = 1.0, c: Condition = None) -> Tensor:  # -> [n, ...]
-        return self.bijector(self.base.sample(n, temperature), c)[0]
-
-    def pictures(self, n: int, temperature: float = 1.0, c: Condition = None) -> Tensor:  # -> [n, C, H, W] in [0, 1]
-        return quantised(self.sample(n, temperature, c), self.levels)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A table's rows, or pictures, as a density sees them: pictures get the noise that fills their grey levels."""
-
-    data: datasets.Table | datasets.Images
-    levels: int  # of grey; 0 for a table
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.data.train.shape[1:])
-
-    def continuous(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return dequantised(x, self.levels, generator) if self.levels else x
-
-    def batches(self, size: int, seed: int) -> Callable[[int], Tensor]:
-        return self.data.batches(size, seed)
-
-    def nll(self, model: nn.Module, x: Tensor, c: Tensor | None = None, draws: int = 4) -> Tensor:
-        """-log p(x) in nats for each example: of a row its density, of a picture (a bound of) its probability."""
-        noise = torch.Generator(x.device).manual_seed(0)
-        found = []
-        for start in range(0, len(x), 512):
-            part, given = x[start : start + 512], c if c is None else c[start : start + 512]
-            each = [model(self.continuous(part, noise), given) for _ in range(draws if self.levels else 1)]
-            found.append(-torch.stack(each).mean(0))
-        return torch.cat(found) + math.prod(self.shape) * math.log(self.levels or 1)
-
-    @torch.no_grad()
-    def fit_scale(self, model: "Flow") -> None:
-        """Give the flow's `Scale` the units of the training data, so that the maps behind it see variance 1."""
-        x = self.continuous(self.data.train[:: len(self.data.train) // 4096 + 1])
-        for f in reversed(model.bijector):
-            if isinstance(f, Scale):
-                f.fit(x)
-                return
-            x = f.inverse(x)[0]  # type: ignore[operator]
-
-    @torch.no_grad()
-    def held_out(self, model: nn.Module, c: Tensor | None = None) -> dict[str, Tensor]:
-        """What `evaluate` reports: nll in nats on the test data and, for pictures, the same in bits/dim."""
-        nll = self.nll(model.eval(), self.data.test, c).mean()
-        return {"nll": nll} | ({"bits_per_dim": nll / math.prod(self.shape) / math.log(2)} if self.levels else {})
-
-
-def load(spec: str, device: torch.device) -> Examples:
-    """A dataset of rows or of pictures."""
-    try:
-        return Examples(datasets.table(spec).to(device), 0)
-    except InputError:
-        images = datasets.images(spec).to(device)  # what is neither fails here, with a reason
-        return Examples(images, images.levels)
-
-
-def to_data(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The data's end of a flow on vectors: rows as they are; pictures flat, and through a sigmoid."""
-    return [Reshape(*shape), Logit()] if len(shape) == 3 else []
-
-
-def write_samples(run: Run, model: Flow, n: int | None, temperature: float) -> None:
-    """Pictures as a grid; points as CSV or NPZ and, in two dimensions, with a picture of the density beside them."""
-    if model.levels:
-        run.image("samples.png", model.pictures(n or 64, temperature))
-        return
-    x = model.sample(n or 5000, temperature)
-    plane = x.shape[1:] == (2,)
-    if plane and run.suffix in (".png", ".jpg"):
-        write_density(run, model, x)
-        return
-    with run.file("samples.npz" if run.suffix == ".npz" else "samples.csv") as path:
-        if path.suffix == ".npz":
-            write_npz(path, samples=x.cpu().numpy(), log_density=model(x).cpu().numpy())
-        else:
-            columns = torch.cat((x, model(x)[:, None]), 1).cpu().numpy()
-            names = ",".join([*(f"x{i}" for i in range(x.shape[1])), "log_density"])
-            np.savetxt(path, columns, "%.7g", ",", header=names, comments="")
-    if plane:
-        write_density(run, model, x)
-
-
-def write_density(run: Run, model: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    """The density around these points of the plane, and the points themselves."""
-    # The middle 99 percent decide on the frame: one stray point of a heavy tail would shrink the rest to a dot.
-    edges = torch.stack([x.quantile(0.005, 0), x.quantile(0.995, 0)])  # [2, D]
-    middle, half = edges.mean(0), 0.65 * (edges[1] - edges[0]).max()
-    (x0, y0), (x1, y1) = (middle - half).tolist(), (middle + half).tolist()
-    panels = picture(on_grid(model, (x0, y0), (x1, y1), 256, like=x), x, (x0, y0), (x1, y1))
-    run.image("density.png", panels)
+from mpcli_flows.kit.bases import BaseName, Normal, base
+from mpcli_flows.kit.bijectors import Chain, Condition, Scale
+from mpcli_flows.kit.flow import Flow, log_abs_det, to_data, write_samples
 
 
 @dataclass(frozen=True)
@@ -186,7 +71,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of rows or of pic
     model = run.place(LinearFlow(cfg, examples.shape, examples.levels))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam):
-        loss = -model(examples.continuous(x)).mean()
+        loss = -model(x).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -265,11 +150,6 @@ def _plane(a: Tensor) -> Flow:
     linear.below.data, linear.above.data = a[:2, :2].tanh(), a[:2, 1:].tanh()
     linear.log_diagonal.data = 0.5 * a[2, :2].tanh()
     return Flow(Chain([linear]), base("logistic", 2).double()).requires_grad_(False)
-
-
-def log_abs_det(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """log |det df/dz| from the whole Jacobian, by which the flows' own sums are checked."""
-    return torch.linalg.slogdet(torch.autograd.functional.jacobian(f, z))[1]
 
 
 def _substituted(s: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:  # [N] -> [N]

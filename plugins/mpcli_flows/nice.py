@@ -20,11 +20,12 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity
-from mpcli.kit.bijectors import Chain, Condition, Scale, Shuffle
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.densities import load
 from mpcli.kit.layers import mlp
 from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Flow, load, log_abs_det, to_data, write_samples
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Shuffle
+from mpcli_flows.kit.flow import Flow, log_abs_det, to_data, write_samples
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class NICE(Flow):
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures or of rows"] = "digits") -> None:
     examples = load(data, run.device)
     model = run.place(NICE(cfg, examples.shape, examples.levels))
-    examples.fit_scale(model)
+    model.fit_scale(examples)
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam, cosine=cosine):
-        loss = -model(examples.continuous(x)).mean()
+        loss = -model(x).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, gradient, identity, inequality
 from mpcli.errors import InputError
-from mpcli.kit.bijectors import Chain, Condition, Scale
-from mpcli.kit.distributions import BaseName, base, log_integral
+from mpcli.kit.densities import Examples, load, log_integral
 from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Examples, Flow, load, log_abs_det, write_samples
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Condition, Scale
+from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "energy u1, u2, u3 or u4, 
     energy, examples = goal(data, run.device)
     model = run.place(PlanarFlow(cfg, examples.shape[0] if examples else 2))
     if examples:
-        examples.fit_scale(model)
+        model.fit_scale(examples)
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     draw = examples.batches(cfg.batch, run.seed) if examples else lambda step: None

@@ -24,7 +24,11 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity
-from mpcli.kit.bijectors import (
+from mpcli.kit.densities import load
+from mpcli.kit.layers import ConvNet, mlp
+from mpcli.run import Run, Trained
+from mpcli_flows.kit.bases import BaseName, Normal, base
+from mpcli_flows.kit.bijectors import (
     Chain,
     Condition,
     FactorOut,
@@ -36,10 +40,7 @@ from mpcli.kit.bijectors import (
     affine_inverse,
     bounded,
 )
-from mpcli.kit.distributions import BaseName, Normal, base
-from mpcli.kit.layers import ConvNet, mlp
-from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Flow, load, log_abs_det, write_samples
+from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,11 @@ class RealNVP(Flow):
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures or of rows"] = "digits") -> None:
     examples = load(data, run.device)
     model = run.place(RealNVP(cfg, examples.shape, examples.levels))
-    examples.fit_scale(model)
+    model.fit_scale(examples)
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam, cosine=cosine):
-        loss = -model(examples.continuous(x)).mean()
+        loss = -model(x).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()

@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
-from mpcli.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, affine, affine_inverse, bounded
-from mpcli.kit.distributions import BaseName, base
+from mpcli.kit.densities import bits_per_dim, dequantised, nll
 from mpcli.kit.layers import ConvNet
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
-from mpcli_flows.linear_flow import Examples, Flow, log_abs_det
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, affine, affine_inverse, bounded
+from mpcli_flows.kit.flow import Flow, log_abs_det
 from mpcli_flows.realnvp import scale_and_shift
 
 
@@ -173,7 +174,6 @@ def varied(x: Tensor) -> Tensor:
 
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "faces") -> None:
     images = pictures(data, run.device)
-    examples = Examples(images, images.levels)
     shape = images.shape[0], *(side // FACTOR * FACTOR for side in images.shape[1:])
     model = run.place(SRFlow(cfg, shape, images.levels))
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
@@ -181,7 +181,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "
     batches = images.batches(cfg.batch, run.seed)
     for whole in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
         x = varied(whole)
-        loss = -model(examples.continuous(x), small(x)).mean()
+        loss = -model(dequantised(x, images.levels), small(x)).mean()
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 100.0)
@@ -197,12 +197,12 @@ def judged(model: SRFlow, images: datasets.Images, draws: int = 8) -> dict[str, 
     """On the test pictures: likelihood, PSNR beside that of bicubic, and of several outputs their agreement with y."""
     x = cut(images.test)
     y = small(x)
-    nll = Examples(images, images.levels).nll(model, x, y).mean()
+    mean = nll(model, x, y, levels=images.levels).mean()
     torch.manual_seed(0)
     many = torch.stack([model.enlarge(y, 0.8) for _ in range(draws)])  # [K, N, C, H, W]
     return {
-        "nll": nll,
-        "bits_per_dim": nll / x[0].numel() / math.log(2),
+        "nll": mean,
+        "bits_per_dim": bits_per_dim(mean, x[0].numel()),
         "psnr": metrics.psnr(model.enlarge(y, 0.0), x).mean(),
         "psnr_of_mean": metrics.psnr(many.mean(0), x).mean(),
         "psnr_bicubic": metrics.psnr(large(y).clamp(0, 1), x).mean(),

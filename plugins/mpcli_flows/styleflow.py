@@ -32,11 +32,11 @@ from torch import Tensor, nn
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.bijectors import Chain, affine, affine_inverse
-from mpcli.kit.distributions import BaseName, base
 from mpcli.kit.layers import mlp
 from mpcli.run import Run, Trained
-from mpcli_flows.linear_flow import Flow, log_abs_det
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, affine, affine_inverse
+from mpcli_flows.kit.flow import Flow, log_abs_det
 from mpcli_flows.realnvp import scale_and_shift
 from mpcli_latent import vae
 

@@ -27,7 +27,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl
 from torch.nn.functional import softplus
 
 from mpcli.checks import Case, gradient, identity, inequality
-from mpcli.kit import datasets
+from mpcli.kit import datasets, densities
 from mpcli.run import Run, Trained
 
 
@@ -113,8 +113,8 @@ def train(
 def held_out(model: VAE, x: Tensor, samples: int) -> dict[str, float]:
     """ELBO and importance-weighted nll of images, both in nats an image."""
     size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
-    elbo = torch.cat([model(part) for part in x.split(512)]).mean()
-    nll = -torch.cat([model.log_likelihood(part, samples) for part in x.split(size)]).mean()
+    elbo = -densities.nll(model, x).mean()
+    nll = densities.nll(lambda part: model.log_likelihood(part, samples), x, part=size).mean()
     return {"elbo": float(elbo), "nll": float(nll)}
 
 

@@ -32,9 +32,9 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case, gradient, identity, inequality
-from mpcli.kit import curves, envs
 from mpcli.run import Run, Trained
-from mpcli_rl.reinforce.policy import Policy, network, shapes, world
+from mpcli_rl.kit import curves, playing, stepping
+from mpcli_rl.kit.policy import Policy, network, shapes, world
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Scale:
         self.sums, self.moments = state["sums"], state["moments"]
 
 
-def play(cfg: Config, model: ActorCritic, worlds: envs.Copies) -> list[Tensor]:
+def play(cfg: Config, model: ActorCritic, worlds: stepping.Copies) -> list[Tensor]:
     """One rollout: s, a, r, end, over, s', each [T, N, ...]."""
     rows = []
     for _ in range(cfg.length):
@@ -144,7 +144,7 @@ def rl_run(
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     make = partial(world, env)
-    worlds = envs.Copies(make, cfg.copies, run.seed)
+    worlds = stepping.Copies(make, cfg.copies, run.seed)
     model = run.place(ActorCritic(cfg, **shapes(make())))
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     size = cfg.copies * cfg.length
@@ -174,7 +174,7 @@ def rl_run(
             break
 
     run.save(model, cfg, **shapes(make()))
-    earned = envs.evaluate(make, model.actor.greedy, eval_episodes, run.seed)
+    earned = playing.evaluate(make, model.actor.greedy, eval_episodes, run.seed)
     run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken * size)
     curves.returns(run, worlds.finished)
     if "rgb_array" in make().metadata.get("render_modes", ()):
@@ -190,7 +190,7 @@ def minibatches(cfg: Config, size: int) -> Iterator[Tensor | slice]:
 
 
 def film(run: Run, env: str, model: ActorCritic) -> None:
-    run.image("policy.gif", *envs.record(partial(world, env, render=True), model.actor.greedy, run.seed))
+    run.image("policy.gif", *playing.record(partial(world, env, render=True), model.actor.greedy, run.seed))
 
 
 def render(trained: Trained, run: Run) -> None:
@@ -200,7 +200,7 @@ def render(trained: Trained, run: Run) -> None:
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
     model = trained.load(ActorCritic, Config)
-    earned = envs.evaluate(partial(world, trained.options["env"]), model.actor.greedy, eval_episodes, run.seed)
+    earned = playing.evaluate(partial(world, trained.options["env"]), model.actor.greedy, eval_episodes, run.seed)
     run.result(return_mean=earned.mean(), return_std=earned.std())
 
 

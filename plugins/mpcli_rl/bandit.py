@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, identity, inequality
 from mpcli.errors import InputError
-from mpcli.kit import curves
 from mpcli.run import Run
+from mpcli_rl.kit import curves
 
 LAST = 0.1  # of the steps are what the result is a mean of
 

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpcli.checks import Case, gradient, identity, inequality
-from mpcli.kit import curves, envs
 from mpcli.kit.layers import by_numpy
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, playing, stepping, worlds
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def loss(cfg: Config, q: nn.Module, s: Tensor, a: Tensor, y: Tensor) -> Tensor:
 
 
 def world(env: str, render: bool = False) -> gym.Env:
-    return envs.make(env, ("vector", "image"), ("discrete",), render)
+    return worlds.make(env, ("vector", "image"), ("discrete",), render)
 
 
 def rl_run(
@@ -147,7 +147,7 @@ def rl_run(
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     make = partial(world, env)
-    worlds = envs.Copies(make, cfg.copies, run.seed)
+    worlds = stepping.Copies(make, cfg.copies, run.seed)
     shape, actions = worlds.observation.shape[1:], int(worlds.action_space.n)
     q = run.place(Q(cfg, shape, actions))
     frozen, best = copy.deepcopy(q), copy.deepcopy(q)
@@ -193,7 +193,7 @@ def rl_run(
             if due(cfg.target_every, step):
                 frozen.load_state_dict(q.state_dict())
             if trial_episodes and due(trial_every, step + 1):
-                earned = envs.evaluate(make, q.greedy, trial_episodes, run.seed, envs.SELECTION).mean()
+                earned = playing.evaluate(make, q.greedy, trial_episodes, run.seed, stepping.SELECTION).mean()
                 if earned >= max(trials.column("return"), default=earned):
                     best.load_state_dict(q.state_dict())
                 trials.add(step + cfg.copies, earned)
@@ -203,7 +203,7 @@ def rl_run(
 
     kept = best if trials.rows else q
     run.save(kept, cfg, shape=shape, actions=actions)
-    returns = envs.evaluate(make, kept.greedy, eval_episodes, run.seed)
+    returns = playing.evaluate(make, kept.greedy, eval_episodes, run.seed)
     run.result(return_mean=returns.mean(), return_std=returns.std(), steps=taken)
     curves.returns(run, worlds.finished, trials)
     if "rgb_array" in make().metadata.get("render_modes", ()):
@@ -211,7 +211,7 @@ def rl_run(
 
 
 def film(run: Run, env: str, q: Q) -> None:
-    run.image("policy.gif", *envs.record(partial(world, env, render=True), q.greedy, run.seed))
+    run.image("policy.gif", *playing.record(partial(world, env, render=True), q.greedy, run.seed))
 
 
 def render(trained: Trained, run: Run) -> None:
@@ -221,7 +221,7 @@ def render(trained: Trained, run: Run) -> None:
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
     q = trained.load(Q, Config)
-    returns = envs.evaluate(partial(world, trained.options["env"]), q.greedy, eval_episodes, run.seed)
+    returns = playing.evaluate(partial(world, trained.options["env"]), q.greedy, eval_episodes, run.seed)
     run.result(return_mean=returns.mean(), return_std=returns.std())
 
 

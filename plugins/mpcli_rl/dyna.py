@@ -30,8 +30,8 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from mpcli.checks import Case, identity
-from mpcli.kit import envs, mdp, tabular
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import mdp, stepping, tabular, worlds
 from mpcli_rl.q_learning import target
 
 ENOUGH = 30  # times a state came before a pair, for the test of the Markov property
@@ -89,8 +89,8 @@ def rl_run(
     episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
-    agent = envs.Episodes(tabular.world(env), run.seed)
-    table, model = tabular.Q(*envs.count_states(agent.env), cfg.initial), Model()
+    agent = stepping.Episodes(tabular.world(env), run.seed)
+    table, model = tabular.Q(*worlds.count_states(agent.env), cfg.initial), Model()
     q, visits = table.rows()
     actions = range(len(q[0]))
 

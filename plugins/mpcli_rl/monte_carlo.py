@@ -33,8 +33,8 @@ from torch import Tensor
 
 from mpcli.checks import Case, identity
 from mpcli.errors import InputError
-from mpcli.kit import curves, envs, mdp, tabular
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, mdp, stepping, tabular, worlds
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def rl_run(
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
     world = tabular.world(env)
-    agent = envs.Episodes(AnyStart(world) if cfg.control == "starts" else world, run.seed)
-    table = tabular.Q(*envs.count_states(world))
+    agent = stepping.Episodes(AnyStart(world) if cfg.control == "starts" else world, run.seed)
+    table = tabular.Q(*worlds.count_states(world))
     q, visits = table.rows()
     actions = range(len(q[0]))
     episode = curves.Series("state", "action", "reward")  # the one under way

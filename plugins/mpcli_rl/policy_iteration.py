@@ -32,8 +32,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity, inequality
-from mpcli.kit import curves, mdp, tabular
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, mdp, tabular
 from mpcli_rl.value_iteration import Bellman
 
 MOST = 20_000  # sweeps of value iteration for comparison

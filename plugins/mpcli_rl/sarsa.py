@@ -24,9 +24,9 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from mpcli.checks import Case, identity
-from mpcli.kit import envs, mdp, tabular
 from mpcli.run import Run, Trained
 from mpcli_rl import q_learning
+from mpcli_rl.kit import mdp, stepping, tabular, worlds
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def rl_run(
     episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
-    agent = envs.Episodes(tabular.world(env), run.seed)
-    table = tabular.Q(*envs.count_states(agent.env), cfg.initial)
+    agent = stepping.Episodes(tabular.world(env), run.seed)
+    table = tabular.Q(*worlds.count_states(agent.env), cfg.initial)
     q, visits = table.rows()
     actions = range(len(q[0]))
 

@@ -31,8 +31,8 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity, inequality
-from mpcli.kit import curves, envs, mdp, tabular
 from mpcli.run import Run
+from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
 from mpcli_rl.monte_carlo import returns
 
 
@@ -89,7 +89,7 @@ def rl_run(
     make = partial(tabular.world, env)
     model, exact = solved(make(), cfg.gamma)
     live = model.reachable()
-    worlds = envs.Copies(make, cfg.copies, run.seed)
+    worlds = stepping.Copies(make, cfg.copies, run.seed)
     values, underway = Values(cfg, len(exact)), Underway(cfg.copies)
     td, mc, each = values.td.numpy(), values.mc.numpy(), np.arange(cfg.copies)
     errors = curves.Series("episode", "td", "mc")
@@ -118,7 +118,7 @@ def rl_run(
 
     run.save(values, cfg, states=len(exact))
     policy = np.random.default_rng(run.seed)
-    earned = envs.evaluate(make, lambda s: policy.integers(model.r.shape[1], size=len(s)), eval_episodes, run.seed)
+    earned = playing.evaluate(make, lambda s: policy.integers(model.r.shape[1], size=len(s)), eval_episodes, run.seed)
     run.result(return_mean=earned.mean(), return_std=earned.std(), steps=worlds.steps)
     run.result(value_start=td.mean(0) @ model.start, value_start_exact=exact @ model.start)
     for name, table in (("td", td[:, live]), ("mc", mc[:, live])):

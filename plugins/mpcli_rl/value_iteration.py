@@ -33,8 +33,8 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from mpcli.checks import Case, identity, inequality
-from mpcli.kit import curves, mdp, tabular
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, mdp, tabular
 
 BLOCK = 65_536  # pairs of a block of states: its numbers stay in the cache while they are used
 

@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 
 from mpcli.checks import Case, gradient, identity
 from mpcli.errors import InputError
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli.run import Run
 
 
@@ -33,7 +33,7 @@ class Plane:
     r: Annotated[tuple[float, ...], "third point: x,y,z"] = (0.0, 0.0, 0.75)
 
 
-def marching_cubes(plane: Plane, run: Run, grid: grids.Grid) -> None:
+def marching_cubes(plane: Plane, run: Run, grid: isosurface.Grid) -> None:
     for name, point in zip("pqr", astuple(plane), strict=True):
         if len(point) != 3 or not torch.tensor(point).isfinite().all():
             raise InputError(f"-{name} {','.join(map(str, point))}: is no point; x,y,z in numbers would be right")
@@ -44,8 +44,8 @@ def marching_cubes(plane: Plane, run: Run, grid: grids.Grid) -> None:
 
     middle = (p + q + r) / 3
     reach = 1.5 * torch.stack([p, q, r]).sub(middle).abs().max()
-    fitted = grids.corner(middle - reach), grids.corner(middle + reach)
-    grids.extract(run, lambda x: distance(x, p.to(x), n.to(x)), grid, fitted)
+    fitted = isosurface.corner(middle - reach), isosurface.corner(middle + reach)
+    isosurface.extract(run, lambda x: distance(x, p.to(x), n.to(x)), grid, fitted)
 
 
 def cross(a: Tensor, b: Tensor) -> Tensor:  # [..., 3], [..., 3] -> [..., 3]

@@ -21,7 +21,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from mpcli.checks import Case, gradient, identity
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli.run import Run
 
 
@@ -33,9 +33,9 @@ class Sphere:
         return x.norm(dim=-1) - self.radius
 
 
-def marching_cubes(sphere: Sphere, run: Run, grid: grids.Grid) -> None:
+def marching_cubes(sphere: Sphere, run: Run, grid: isosurface.Grid) -> None:
     b = 4 / 3 * sphere.radius
-    grids.extract(run, sphere.distance, grid, fitted=((-b, -b, -b), (b, b, b)))
+    isosurface.extract(run, sphere.distance, grid, fitted=((-b, -b, -b), (b, b, b)))
 
 
 def gradcheck() -> Iterator[Case]:

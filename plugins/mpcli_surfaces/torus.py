@@ -24,7 +24,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from mpcli.checks import Case, gradient, identity, inequality
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli.run import Run
 
 
@@ -41,9 +41,9 @@ def from_ring(x: Tensor, major: float) -> Tensor:  # [..., 3] -> distance from t
     return (x[..., 0].square() + x[..., 1].square()).sqrt() - major
 
 
-def marching_cubes(torus: Torus, run: Run, grid: grids.Grid) -> None:
+def marching_cubes(torus: Torus, run: Run, grid: isosurface.Grid) -> None:
     b = 4 / 3 * (torus.major + torus.minor)
-    grids.extract(run, torus.distance, grid, fitted=((-b, -b, -b), (b, b, b)))
+    isosurface.extract(run, torus.distance, grid, fitted=((-b, -b, -b), (b, b, b)))
 
 
 def gradcheck() -> Iterator[Case]:

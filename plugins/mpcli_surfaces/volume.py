@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mpcli.checks import Case, gradient, identity, inequality
 from mpcli.errors import InputError
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli.kit.datasets.files import read_npy, read_npz
 from mpcli.run import Run
 
@@ -55,15 +55,17 @@ def marching_cubes(
 
     # Asked in units of cells, so that the grid's own points are whole numbers and their values exact.
     unit = np.broadcast_to(spacing, 3)
-    low, high = grids.Grid(bounds=bounds).box(((0.0, 0.0, 0.0), grids.corner((np.array(grid.shape) - 1) * unit)))
-    box = grids.corner(low / unit), grids.corner(high / unit)
+    low, high = isosurface.Grid(bounds=bounds).box(
+        ((0.0, 0.0, 0.0), isosurface.corner((np.array(grid.shape) - 1) * unit))
+    )
+    box = isosurface.corner(low / unit), isosurface.corner(high / unit)
     cells = resolution or max(round(b - a) for a, b in zip(*box, strict=True))
     values = torch.from_numpy(grid).to(run.device)
-    surface = grids.marching_cubes(
+    surface = isosurface.marching_cubes(
         lambda x: trilinear(values, x), box, cells, level, method, steepest(values), device=run.device
     )
     faces = surface.faces if inside == "less" else surface.faces[:, ::-1]
-    grids.write(run, replace(surface, vertices=surface.vertices * unit.astype(np.float32), faces=faces))
+    isosurface.write(run, replace(surface, vertices=surface.vertices * unit.astype(np.float32), faces=faces))
 
 
 def trilinear(v: Tensor, x: Tensor) -> Tensor:  # [n1, n2, n3], [n, 3] in units of cells -> [n]; constant outside

@@ -10,8 +10,8 @@ import torch
 import trimesh
 
 from mpcli.kit import metrics
-from mpcli.kit.keypoints import BODY_25, COCO_17, Keypoints
 from mpcli.kit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from mpcli_bodies.kit.keypoints import BODY_25, COCO_17, Keypoints
 from mpcli_bodies.smpl import SMPL, read_body, read_motion
 from mpcli_bodies.smpl.files import Body, walk
 from mpcli_bodies.smplify import prior

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mpcli_flows import cflow
 from mpcli_flows.cflow import CFlow, Config, halves, judged, pairs
-from mpcli_flows.linear_flow import log_abs_det
+from mpcli_flows.kit.flow import log_abs_det
 
 SHAPE = (1, 4, 2)
 

@@ -56,7 +56,7 @@ def test_two_classes_of_points_are_told_apart():
 def test_learns_to_classify_digits():
     examples, images, labels = labelled("digits", torch.device("cpu"))
     flow = ConditionalFlow(Config(), examples.shape, 10, 17)
-    examples.fit_scale(flow)
+    flow.fit_scale(examples)
     adam = torch.optim.Adam(flow.parameters(), 0.005)
     batches = images.labelled_batches(64, 0)
     for step in range(120):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcli.kit.bijectors import Chain, Logit
 from mpcli.kit.datasets import table
-from mpcli.kit.distributions import on_grid
+from mpcli.kit.densities import Examples, on_grid
 from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp, srflow
-from mpcli_flows.linear_flow import Flow
+from mpcli_flows.kit.bijectors import Chain, Logit
+from mpcli_flows.kit.flow import Flow
 
 BASES = ("normal", "uniform", "logistic", "student_t", "mixture")
 
@@ -208,7 +208,7 @@ def test_training_beats_the_best_gaussian_on_held_out_data(subject):
     name, base, steps, lr = LEARNS[subject.name]
     data = table(name)
     flow = subject.make(base, (2,))
-    linear_flow.Examples(data, 0).fit_scale(flow)
+    flow.fit_scale(Examples(data, 0))
     adam = torch.optim.Adam(flow.parameters(), lr)
     batches = data.batches(256, 0)
     for step in range(steps):

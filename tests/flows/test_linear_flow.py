@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mpcli.kit.datasets import table
-from mpcli_flows.linear_flow import Config, Examples, LinearFlow, load
+from mpcli.kit.densities import Examples, load
+from mpcli_flows.linear_flow import Config, LinearFlow
 
 
 def test_a_normal_base_finds_the_gaussian_of_the_data(mpcli):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mpcli.kit.distributions import log_integral
+from mpcli.kit.densities import log_integral
 from mpcli_flows.planar import ENERGIES, Config, Planar, PlanarFlow, root
 
 

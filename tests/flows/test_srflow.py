@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from mpcli.kit import datasets
+from mpcli.kit.densities import Examples
 from mpcli_flows import srflow
-from mpcli_flows.linear_flow import Examples, log_abs_det
+from mpcli_flows.kit.flow import log_abs_det
 from mpcli_flows.srflow import Config, SRFlow, cut, judged, large, small, varied
 
 

@@ -60,13 +60,6 @@ def test_ssim_refuses_images_smaller_than_its_window():
         metrics.ssim(noise(1, 12, 10), noise(1, 12, 10))
 
 
-def test_bits_per_dim():
-    # A uniform distribution over 256 levels in 10 dimensions costs 8 bits each, as integers ...
-    assert metrics.bits_per_dim(torch.tensor(10 * math.log(256)), 10).item() == pytest.approx(8)
-    # ... and as a uniform density over [0, 1], whose negative log-likelihood is 0.
-    assert metrics.bits_per_dim(torch.tensor(0.0), 10, levels=256).item() == pytest.approx(8)
-
-
 def test_iou_of_two_boxes():
     a, b = torch.zeros(2, 10, 10, dtype=torch.bool)
     a[0:4, 0:5] = True

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from mpcli.kit import envs
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import actor_critic
 from mpcli_rl.actor_critic import ActorCritic, Config, Scale, actor_loss, advantages, loss, play
-from mpcli_rl.reinforce.policy import shapes, world
+from mpcli_rl.kit import stepping
+from mpcli_rl.kit.policy import shapes, world
 
 
 class Clock(gym.Env):
@@ -108,7 +108,7 @@ def test_nothing_flows_back_over_the_border_of_two_episodes(cut):
 
 
 def test_a_rollout_reports_the_state_reached_and_both_ways_to_end():
-    worlds = envs.Copies(lambda: world("CartPole-v1(max_episode_steps=12)"), 4, seed=0)
+    worlds = stepping.Copies(lambda: world("CartPole-v1(max_episode_steps=12)"), 4, seed=0)
     model = ActorCritic(Config(rollout=60), **shapes(world("CartPole-v1")))
     s, a, r, end, over, reached = play(Config(rollout=60), model, worlds)
     assert s.shape == reached.shape == (60, 4, 4) and a.shape == r.shape == end.shape == over.shape == (60, 4)
@@ -235,7 +235,7 @@ def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch, env, objec
     command = ("rl-run", "actor_critic", "--env", env, "--objective", objective, "--steps", 400, *SHORT)
     command += ("--scale-rewards",) if "Pendulum" in env else ()
     assert mpcli(*command, "--quiet", "--out", "whole").code == 0
-    taken, step = [], envs.Copies.step
+    taken, step = [], stepping.Copies.step
 
     def step_until_interrupted(self, actions):
         taken.append(actions)
@@ -244,7 +244,7 @@ def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch, env, objec
         return step(self, actions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Copies, "step", step_until_interrupted)
+        patch.setattr(stepping.Copies, "step", step_until_interrupted)
         assert mpcli(*command, "--quiet", "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
     assert resumed.code == 0, resumed.err

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit import envs, mdp
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import dqn
 from mpcli_rl.dqn import Config, Memory, Q
+from mpcli_rl.kit import mdp, playing, stepping, worlds
 
 
 class Clock(gym.Env):
@@ -125,7 +125,7 @@ def test_memory_is_restored_exactly(count, tmp_path):
 
 def test_memory_takes_the_correlation_out_of_a_minibatch():
     """Neighbours in the stream are nearly equal; neighbours in a minibatch are strangers."""
-    worlds = envs.Copies(lambda: dqn.world("CartPole-v1"), 1, seed=0)
+    worlds = stepping.Copies(lambda: dqn.world("CartPole-v1"), 1, seed=0)
     memory, stream = Memory(4000, worlds.observation[0]), []
     for action in np.random.default_rng(0).integers(0, 2, (4000, 1)):
         stream.append(worlds.observation[0])
@@ -156,7 +156,7 @@ def test_a_linear_network_on_one_hot_states_learns_the_exact_optimum(tmp_path, d
         tmp_path / "run", "OneHotLake-v0", 4000, hidden=(), gamma=0.7, warmup=50, learn_every=1, target_every=20,
         lr=0.02, epsilon=1.0, double=double, copies=2,
     )  # fmt: skip
-    model = mdp.transition_table(envs.make("FrozenLake-v1(is_slippery=False)", ("discrete",), ("discrete",)))
+    model = mdp.transition_table(worlds.make("FrozenLake-v1(is_slippery=False)", ("discrete",), ("discrete",)))
     exact = model.backup(mdp.solve(model, 0.7), 0.7)
     with torch.no_grad():
         learned = q(torch.eye(16)).numpy()
@@ -168,7 +168,7 @@ def test_images_go_through_the_encoder(tmp_path):
     q = learn(
         tmp_path / "run", "Sides-v0", 600, eval_episodes=100, hidden=(16,), warmup=50, learn_every=2, batch=32, copies=2
     )
-    result = envs.evaluate(lambda: dqn.world("Sides-v0"), q.greedy, 100, seed=3)
+    result = playing.evaluate(lambda: dqn.world("Sides-v0"), q.greedy, 100, seed=3)
     assert result.mean() >= 0.95  # 0.5 without having seen anything
 
 
@@ -204,9 +204,9 @@ def test_the_best_network_of_the_trials_is_kept(tmp_path, monkeypatch):
     scores = iter([3.0, 9.0, 4.0])
     seen: list[np.ndarray] = []
 
-    def evaluate(make, policy, episodes, seed, purpose=envs.EVALUATION):
+    def evaluate(make, policy, episodes, seed, purpose=stepping.EVALUATION):
         seen.append(policy.__self__.head[0].weight.detach().numpy().copy())
-        return np.array([next(scores) if purpose == envs.SELECTION else 0.0])
+        return np.array([next(scores) if purpose == stepping.SELECTION else 0.0])
 
     monkeypatch.setattr(envs, "evaluate", evaluate)
     q = learn(tmp_path / "run", "Clock-v0", 300, trial_every=100, hidden=(), warmup=0)
@@ -219,7 +219,7 @@ def test_the_best_network_of_the_trials_is_kept(tmp_path, monkeypatch):
 def test_interrupted_and_resumed_with_its_memory_it_ends_the_same(mpcli, monkeypatch, copies):
     command = ("rl-run", "dqn", "--steps", 600, "--memory", 300, "--trial-every", 150, "--copies", copies, *SHORT)
     assert mpcli(*command, "--quiet", "--out", "whole").code == 0
-    taken, step = [], envs.Copies.step
+    taken, step = [], stepping.Copies.step
 
     def step_until_interrupted(self, actions):
         taken.append(actions)
@@ -228,7 +228,7 @@ def test_interrupted_and_resumed_with_its_memory_it_ends_the_same(mpcli, monkeyp
         return step(self, actions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Copies, "step", step_until_interrupted)
+        patch.setattr(stepping.Copies, "step", step_until_interrupted)
         assert mpcli(*command, "--quiet", "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
     assert resumed.code == 0, resumed.err

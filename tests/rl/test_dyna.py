@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcli.kit import mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import dyna, q_learning
 from mpcli_rl.dyna import Model
+from mpcli_rl.kit import mdp, tabular
 
 MAZE = "mpcli/Gridworld-v0(step_reward=-1, goal=0)"
 BEST = -(1 - 0.95**14) / (1 - 0.95)  # fourteen steps

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcli.kit import mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import monte_carlo
+from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.monte_carlo import Config
 
 WALK = 'mpcli/Gridworld-v0(map=["H..S..G"], hole=0.0)'

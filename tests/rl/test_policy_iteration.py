@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcli.kit import mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import policy_iteration
+from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.policy_iteration import Config
 from mpcli_rl.value_iteration import Bellman
 

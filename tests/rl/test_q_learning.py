@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import count_frames_and_secs
 
-from mpcli.kit import envs, mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import q_learning
+from mpcli_rl.kit import mdp, stepping, tabular
 from mpcli_rl.q_learning import Config
 
 
@@ -124,7 +124,7 @@ def test_it_stops_after_the_episodes_asked_for(mpcli):
 def test_interrupted_and_resumed_in_the_middle_of_an_episode_it_ends_the_same(mpcli, monkeypatch):
     command = ("rl-run", "q_learning", "--env", "FrozenLake-v1", "--steps", 400, "--quiet", "--eval-episodes", 5)
     assert mpcli(*command, "--out", "whole").code == 0
-    taken, step = [], envs.Episodes.step
+    taken, step = [], stepping.Episodes.step
 
     def step_until_interrupted(self, action):
         taken.append(action)
@@ -133,7 +133,7 @@ def test_interrupted_and_resumed_in_the_middle_of_an_episode_it_ends_the_same(mp
         return step(self, action)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Episodes, "step", step_until_interrupted)
+        patch.setattr(stepping.Episodes, "step", step_until_interrupted)
         assert mpcli(*command, "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
     assert resumed.code == 0, resumed.err

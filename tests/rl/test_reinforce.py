@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit import envs
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import reinforce
+from mpcli_rl.kit import stepping
+from mpcli_rl.kit.policy import Policy, shapes, world
 from mpcli_rl.reinforce import Agent, Config, Played, loss, returns, variances, weights
-from mpcli_rl.reinforce.policy import Policy, shapes, world
 
 P = np.array([[[0.7, 0.2], [0.1, 0.6]], [[0.3, 0.3], [0.5, 0.2]]])  # [S, A, S]; what is missing ends the episode
 R = np.array([[1.0, -0.5], [0.3, 2.0]])
@@ -126,7 +126,7 @@ def test_returns_are_summed_backwards():
 
 
 def played(agent: Agent, count: int) -> list[reinforce.Episode]:
-    worlds, rows = envs.Copies(lambda: world("TwoStates-v0"), 1, seed=0), Played()
+    worlds, rows = stepping.Copies(lambda: world("TwoStates-v0"), 1, seed=0), Played()
     while rows.episodes < count:
         s = worlds.observation
         a = agent.policy.draw(s)
@@ -251,7 +251,7 @@ def test_it_stops_after_so_many_episodes(mpcli):
 def test_interrupted_within_a_batch_and_resumed_it_ends_the_same(mpcli, monkeypatch, env):
     command = ("rl-run", "reinforce", "--env", env, "--steps", 400, *SHORT)
     assert mpcli(*command, "--quiet", "--out", "whole").code == 0
-    taken, step = [], envs.Copies.step
+    taken, step = [], stepping.Copies.step
 
     def step_until_interrupted(self, actions):
         taken.append(actions)
@@ -260,7 +260,7 @@ def test_interrupted_within_a_batch_and_resumed_it_ends_the_same(mpcli, monkeypa
         return step(self, actions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Copies, "step", step_until_interrupted)
+        patch.setattr(stepping.Copies, "step", step_until_interrupted)
         assert mpcli(*command, "--quiet", "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
     assert resumed.code == 0, resumed.err

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpcli.kit import envs, mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import q_learning, sarsa
+from mpcli_rl.kit import mdp, playing, stepping, tabular
 
 
 def learn(directory: Path, env: str, steps: int, seed: int = 0, page=sarsa, **options) -> Run:
@@ -27,7 +27,7 @@ def learned(run: Run) -> tabular.Q:
 
 def rows_walked(run: Run) -> list[int]:
     """The rows of the map that the greedy policy walks through; the cliff is below row 2."""
-    path = envs.walk(lambda: tabular.world("CliffWalking-v1"), learned(run).greedy, 0)
+    path = playing.walk(lambda: tabular.world("CliffWalking-v1"), learned(run).greedy, 0)
     assert path[-1] == 47
     return [state // 12 for state in path[1:-1]]
 
@@ -71,7 +71,7 @@ def test_an_agent_that_has_learned_nothing_misses_it(tmp_path):
 def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch):
     command = ("rl-run", "sarsa", "--env", "FrozenLake-v1", "--steps", 400, "--quiet", "--eval-episodes", 5)
     assert mpcli(*command, "--out", "whole").code == 0
-    taken, step = [], envs.Episodes.step
+    taken, step = [], stepping.Episodes.step
 
     def step_until_interrupted(self, action):
         taken.append(action)
@@ -80,7 +80,7 @@ def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch):
         return step(self, action)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Episodes, "step", step_until_interrupted)
+        patch.setattr(stepping.Episodes, "step", step_until_interrupted)
         assert mpcli(*command, "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
     assert resumed.code == 0, resumed.err

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mpcli.kit import envs
 from mpcli.run import Run, seed_everything
 from mpcli_rl import td0
+from mpcli_rl.kit import stepping
 from mpcli_rl.td0 import Config
 
 WALK = 'mpcli/Gridworld-v0(map=["H..S..G"], hole=0)'
@@ -91,7 +91,7 @@ def test_from_the_shell_interrupted_and_resumed(mpcli, monkeypatch):
     assert result.code == 0, result.err
     names = [Path(path).name for path in result.json["artifacts"]]
     assert names == ["errors.csv", "errors.png", "returns.csv", "returns.png"]
-    taken, step = [], envs.Copies.step
+    taken, step = [], stepping.Copies.step
 
     def step_until_interrupted(self, actions):
         taken.append(actions)
@@ -100,7 +100,7 @@ def test_from_the_shell_interrupted_and_resumed(mpcli, monkeypatch):
         return step(self, actions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(envs.Copies, "step", step_until_interrupted)
+        patch.setattr(stepping.Copies, "step", step_until_interrupted)
         assert mpcli(*command, "--out", "cut").code == 130
     resumed = mpcli("rl-run", "cut", "--resume", "--json", "--quiet")
     assert resumed.code == 0, resumed.err

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from mpcli.kit import mdp, tabular
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import value_iteration
+from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.value_iteration import Bellman, Config
 
 ISSUE = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 import trimesh
 
-from mpcli.kit import grids, raster
+from mpcli.kit import isosurface, raster
 from mpcli.run import Trained
 from mpcli_surfaces import igr
 from mpcli_surfaces.igr.equations import linear_loss
@@ -103,8 +103,8 @@ def test_normals_help_where_they_are_known(mpcli):
 def test_octree_and_dense_give_the_same_mesh(mpcli):
     run = mpcli("train", "igr", *TINY, "--steps", 100).path
     net = trained(run)
-    octree = grids.marching_cubes(net.value, net.box(), 40, lipschitz=igr.SLOPE)
-    dense = grids.marching_cubes(net.value, net.box(), 40, method="dense")
+    octree = isosurface.marching_cubes(net.value, net.box(), 40, lipschitz=igr.SLOPE)
+    dense = isosurface.marching_cubes(net.value, net.box(), 40, method="dense")
     np.testing.assert_array_equal(octree.faces, dense.faces)
     np.testing.assert_allclose(octree.vertices, dense.vertices, atol=1e-5)
     assert octree.asked < 0.35 * dense.asked
@@ -117,7 +117,7 @@ def test_a_picture_shows_the_surface_from_its_camera(mpcli):
     assert picture.shape == (64, 64, 3)
 
     net = trained(run)
-    mesh = grids.marching_cubes(net.value, net.box(), 64, lipschitz=igr.SLOPE).mesh()
+    mesh = isosurface.marching_cubes(net.value, net.box(), 64, lipschitz=igr.SLOPE).mesh()
     middle, reach = (net.low + net.high) / 2, (net.high - net.low).norm() / 2
     vertices = (torch.from_numpy(mesh.vertices.astype(np.float32)) - middle) / reach
     camera = around(1, 0.35, 2.6, 1.0, "y", 64)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import trimesh
 
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli_surfaces import volume
 
 
@@ -82,7 +82,7 @@ def test_the_bound_on_the_slope_is_one():
 def test_storage_grows_with_the_cube_of_the_resolution_and_with_no_other_property_of_the_shape():
     assert volume.gyroid(64).nbytes == 8 * volume.gyroid(32).nbytes
     coarse, fine = (
-        grids.marching_cubes(lambda x: x.norm(dim=-1) - 0.7, ((-1.0,) * 3, (1.0,) * 3), n) for n in (32, 64)
+        isosurface.marching_cubes(lambda x: x.norm(dim=-1) - 0.7, ((-1.0,) * 3, (1.0,) * 3), n) for n in (32, 64)
     )
     assert len(fine.faces) == pytest.approx(4 * len(coarse.faces), rel=0.05)
 

@@ -14,11 +14,12 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit import datasets, keypoints, metrics
+from mpcli.kit import datasets, metrics
 from mpcli.kit.cameras import Cameras
-from mpcli.kit.keypoints import SMPL_24, Keypoints
 from mpcli.kit.meshes import vertex_normals
 from mpcli.kit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from mpcli_bodies.kit import keypoints
+from mpcli_bodies.kit.keypoints import SMPL_24, Keypoints
 from mpcli_bodies.smpl import SMPL, Body
 from mpcli_bodies.smpl.view import camera_for
 

@@ -11,7 +11,7 @@ Ranges: Norkin and White, Measurement of Joint Motion: A Guide to Goniometry, 5t
 import torch
 from torch import Tensor
 
-from mpcli.kit.keypoints import SMPL_24
+from mpcli_bodies.kit.keypoints import SMPL_24
 
 _STIFF = ((0.0, 0.0, 0.0), (0.1, 0.1, 0.1))
 # joint: mean and deviation about x, y, z, in radians

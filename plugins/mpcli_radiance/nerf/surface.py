@@ -4,7 +4,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from mpcli.kit import grids
+from mpcli.kit import isosurface
 from mpcli.kit.datasets import Scene
 from mpcli_radiance.nerf import NeRF
 from mpcli_radiance.nerf.views import share_of_views
@@ -39,8 +39,8 @@ def extract(
     solid = lattice[found > level] if (found > level).any() else lattice
     margin = 2 * model.reach / PROBE
     fitted = (_corner(solid.amin(0) - margin), _corner(solid.amax(0) + margin))
-    box = grids.Grid(bounds=bounds).box(fitted)
-    mesh = grids.marching_cubes(density, box, resolution, level, "dense", device=device).mesh()
+    box = isosurface.Grid(bounds=bounds).box(fitted)
+    mesh = isosurface.marching_cubes(density, box, resolution, level, "dense", device=device).mesh()
     mesh.invert()  # density is greater inside, where distances are less
     places = torch.tensor(mesh.vertices, dtype=torch.float32, device=device)
     inward = torch.tensor(-mesh.vertex_normals, dtype=torch.float32, device=device)

@@ -33,9 +33,9 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case, gradient, identity, inequality
-from mpcli.kit import curves, envs
 from mpcli.run import Run, Trained
-from mpcli_rl.reinforce.policy import Policy, gaussian_cases, network, shapes, world
+from mpcli_rl.kit import curves, playing, stepping
+from mpcli_rl.kit.policy import Policy, gaussian_cases, network, shapes, world
 
 BASELINES = ("none", "mean", "learned")
 
@@ -160,7 +160,7 @@ def rl_run(
     make = partial(world, env)
     agent = run.place(Agent(cfg, **shapes(make())))
     adam = torch.optim.Adam(agent.parameters(), cfg.lr)
-    worlds = envs.Copies(make, 1, run.seed)
+    worlds = stepping.Copies(make, 1, run.seed)
     played = Played()
     noise = curves.Series("step", *BASELINES)
     state: dict[str, Any] = {"agent": agent, "adam": adam, "worlds": worlds, "played": played, "noise": noise}
@@ -181,7 +181,7 @@ def rl_run(
             break
 
     run.save(agent, cfg, **shapes(make()))
-    earned = envs.evaluate(make, agent.policy.greedy, eval_episodes, run.seed)
+    earned = playing.evaluate(make, agent.policy.greedy, eval_episodes, run.seed)
     run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken)
     curves.returns(run, worlds.finished)
     if noise.rows:
@@ -202,7 +202,7 @@ def report(run: Run, noise: curves.Series) -> None:
 
 
 def film(run: Run, env: str, agent: Agent) -> None:
-    run.image("policy.gif", *envs.record(partial(world, env, render=True), agent.policy.greedy, run.seed))
+    run.image("policy.gif", *playing.record(partial(world, env, render=True), agent.policy.greedy, run.seed))
 
 
 def render(trained: Trained, run: Run) -> None:
@@ -212,7 +212,7 @@ def render(trained: Trained, run: Run) -> None:
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
     agent = trained.load(Agent, Config)
-    earned = envs.evaluate(partial(world, trained.options["env"]), agent.policy.greedy, eval_episodes, run.seed)
+    earned = playing.evaluate(partial(world, trained.options["env"]), agent.policy.greedy, eval_episodes, run.seed)
     run.result(return_mean=earned.mean(), return_std=earned.std())
 
 

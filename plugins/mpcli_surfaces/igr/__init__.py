@@ -39,7 +39,7 @@ from torch.nn.functional import avg_pool2d, normalize, softplus
 
 from mpcli.checks import Case
 from mpcli.errors import Failed, InputError
-from mpcli.kit import datasets, grids, metrics
+from mpcli.kit import datasets, isosurface, metrics
 from mpcli.kit.datasets.spot import sampled
 from mpcli.kit.sphere_tracing import box_interval, trace
 from mpcli.run import Run, Trained
@@ -89,9 +89,9 @@ class IGR(nn.Module):
     def unit(self, x: Tensor) -> Tensor:
         return (x - (self.low + self.high) / 2) / self.scale
 
-    def box(self) -> grids.Box:  # that of the cloud, and a tenth around it
+    def box(self) -> isosurface.Box:  # that of the cloud, and a tenth around it
         margin = 0.2 * self.scale
-        return grids.corner(self.low - margin), grids.corner(self.high + margin)
+        return isosurface.corner(self.low - margin), isosurface.corner(self.high + margin)
 
     def ascend(self, u: Tensor) -> tuple[Tensor, list[Tensor]]:  # [B, 3] -> h_K [B, width], all z_k
         h, zs = u, []
@@ -184,7 +184,7 @@ def chamfer(model: IGR, surface: trimesh.Trimesh | None, held_out: datasets.Poin
     points are compared with as many points of the mesh, so that even a perfect mesh is about their spacing away.
     """
     try:
-        mesh = grids.marching_cubes(
+        mesh = isosurface.marching_cubes(
             model.value, model.box(), resolution, lipschitz=SLOPE, device=model.low.device
         ).mesh()
     except InputError as error:
@@ -211,11 +211,11 @@ def evaluate(
 def marching_cubes(
     trained: Trained,
     run: Run,
-    grid: grids.Grid,
+    grid: isosurface.Grid,
     lipschitz: Annotated[float, "steepest slope that the octree reckons with; a distance has 1", Gt(0)] = SLOPE,
 ) -> None:
     model = trained.load(IGR, Config)
-    grids.extract(run, model.value, grid, model.box(), lipschitz)
+    isosurface.extract(run, model.value, grid, model.box(), lipschitz)
 
 
 @torch.no_grad()
@@ -243,7 +243,7 @@ def render(
         origins = middle + reach * origins
         near, far = box_interval(origins, directions, low, high)
         colour = torch.ones_like(origins)
-        for rays in torch.arange(len(origins), device=low.device).split(grids.AT_ONCE):
+        for rays in torch.arange(len(origins), device=low.device).split(isosurface.AT_ONCE):
             t, hit = trace(
                 model.value, origins[rays], directions[rays], near[rays], far[rays], SLOPE, 1e-3 * float(reach)
             )

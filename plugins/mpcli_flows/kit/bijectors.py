@@ -204,22 +204,3 @@ def affine_inverse(
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
     """x = (z - t) e^-s, with log |det dx/dz| = -sum s."""
     return (z - t) * torch.exp(-s), -s.flatten(1).sum(1)
-
-
-def dequantised(
-    x: Float[Tensor, "*shape"], levels: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "*shape"]:
-    """Pixels k/(levels - 1) as (k + u)/levels, u uniform in [0, 1): a density of these bounds the pixels' probability.
-
-        log P(k) >= E_u[log p((k + u)/levels)] - D log(levels)        one unit cell has volume levels^-D
-
-    Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016. arXiv:1511.01844
-    """
-    k = (x * (levels - 1)).round()
-    u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    return (k + u) / levels
-
-
-def quantised(x: Float[Tensor, "*shape"], levels: int) -> Float[Tensor, "*shape"]:
-    """The pixels k/(levels - 1) of which x = (k + u)/levels is a noisy form; beyond [0, 1] the nearest one."""
-    return (x * levels).floor().clamp(0, levels - 1) / (levels - 1)

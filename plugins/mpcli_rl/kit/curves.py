@@ -19,8 +19,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy import ndarray as Array
 
-from mpcli.kit.gridworld import SIGNS, Gridworld
 from mpcli.run import Run
+from mpcli_rl.kit.gridworld import SIGNS, Gridworld
 
 WINDOW = 0.05  # of all episodes are averaged into one point of the smooth curve
 SIGNED = 30  # cells along a side up to which an action is drawn as a sign

@@ -10,8 +10,8 @@ from jaxtyping import Int
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
-from mpcli.kit import curves, envs, mdp
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, mdp, playing, stepping, worlds
 
 
 class Q(nn.Module):
@@ -42,9 +42,9 @@ def world(env: str, render: bool = False) -> gym.Env:
     """The environment `env`, whose states and actions must be discrete.
 
     Raises:
-        InputError: as `envs.make`.
+        InputError: as `worlds.make`.
     """
-    return envs.make(env, ("discrete",), ("discrete",), render)
+    return worlds.make(env, ("discrete",), ("discrete",), render)
 
 
 def schedule(start: float, end: float, over: float) -> Callable[[int], float]:
@@ -81,7 +81,7 @@ class Trials(curves.Series):
         """
         if self._episodes and (last or step & (step - 1) == 0):
             actions = greedy()
-            earned = envs.evaluate(self._make, lambda s: actions[s], self._episodes, self._seed, envs.SELECTION)
+            earned = playing.evaluate(self._make, lambda s: actions[s], self._episodes, self._seed, stepping.SELECTION)
             self.add(step, earned.mean())
         return {"trial_return": self.rows[-1][1]} if self.rows else {}
 
@@ -106,7 +106,7 @@ def report(
     there is a map.
     """
     make, q = partial(world, env), table.q.numpy(force=True)
-    returns = envs.evaluate(make, table.greedy, eval_episodes, run.seed)
+    returns = playing.evaluate(make, table.greedy, eval_episodes, run.seed)
     run.result(return_mean=returns.mean(), return_std=returns.std())
     place, best = make(), None
     if mdp.has_table(place):
@@ -123,23 +123,26 @@ def report(
                 return_exact=best,
             )
     else:
-        starts = [place.reset(seed=envs.episode_seed(run.seed, envs.EVALUATION, 0, i))[0] for i in range(eval_episodes)]
+        starts = [
+            place.reset(seed=stepping.episode_seed(run.seed, stepping.EVALUATION, 0, i))[0]
+            for i in range(eval_episodes)
+        ]
         run.result(value_start=q.max(1)[starts].mean())
     curves.returns(run, finished, trials, best)
     chart = curves.layout(place)
     if chart:
-        path = envs.walk(make, table.greedy, run.seed)
+        path = playing.walk(make, table.greedy, run.seed)
         curves.policy_map(run, chart, q, table.visits.numpy(force=True), path if len(set(path)) == len(path) else ())
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: int) -> None:
     """Play the greedy policy of a finished run."""
     table = load(trained)
-    returns = envs.evaluate(partial(world, trained.options["env"]), table.greedy, eval_episodes, run.seed)
+    returns = playing.evaluate(partial(world, trained.options["env"]), table.greedy, eval_episodes, run.seed)
     run.result(return_mean=returns.mean(), return_std=returns.std())
 
 
 def render(trained: Trained, run: Run) -> None:
     """Write policy.gif, one episode of the greedy policy of a finished run."""
     make = partial(world, trained.options["env"], render=True)
-    run.image("policy.gif", *envs.record(make, load(trained).greedy, run.seed))
+    run.image("policy.gif", *playing.record(make, load(trained).greedy, run.seed))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mpcli.errors import InputError
-from mpcli.kit import envs
+from mpcli_rl.kit import playing, stepping, worlds
 
 TABULAR = ("discrete",), ("discrete",)
 VECTOR = ("vector",), ("discrete",)
@@ -110,23 +110,23 @@ def _registered():
 )
 def test_refused_with_a_reason(name, needs, says):
     with pytest.raises(InputError, match=says) as caught:
-        envs.make(name, *needs)
+        worlds.make(name, *needs)
     assert "\n" not in str(caught.value) and name in str(caught.value)
 
 
 def test_arguments_and_step_limits():
-    assert envs.make('FrozenLake-v1(map_name="8x8", is_slippery=False)', *TABULAR).observation_space.n == 64
-    assert envs.make("FrozenLake-v1", *TABULAR).spec.max_episode_steps == 100
-    assert envs.make("CliffWalking-v1", *TABULAR).spec.max_episode_steps == envs.LIMIT
-    assert envs.make("CliffWalking-v1(max_episode_steps=7)", *TABULAR).spec.max_episode_steps == 7
+    assert worlds.make('FrozenLake-v1(map_name="8x8", is_slippery=False)', *TABULAR).observation_space.n == 64
+    assert worlds.make("FrozenLake-v1", *TABULAR).spec.max_episode_steps == 100
+    assert worlds.make("CliffWalking-v1", *TABULAR).spec.max_episode_steps == worlds.LIMIT
+    assert worlds.make("CliffWalking-v1(max_episode_steps=7)", *TABULAR).spec.max_episode_steps == 7
 
 
 def test_discrete_spaces_of_any_make_are_numbered():
-    env = envs.make("Corridor-v0", *TABULAR)
-    assert (envs.count_states(env), env.reset()[0]) == ((5, 3), 0)
+    env = worlds.make("Corridor-v0", *TABULAR)
+    assert (worlds.count_states(env), env.reset()[0]) == ((5, 3), 0)
     assert [env.step(2)[0] for _ in range(4)] == [1, 2, 3, 4]
-    blackjack = envs.make("Blackjack-v1", *TABULAR)
-    assert envs.count_states(blackjack) == (32 * 11 * 2, 2)
+    blackjack = worlds.make("Blackjack-v1", *TABULAR)
+    assert worlds.count_states(blackjack) == (32 * 11 * 2, 2)
     hand, dealer, ace = blackjack.unwrapped.reset(seed=3)[0]
     assert blackjack.reset(seed=3)[0] == (hand * 11 + dealer) * 2 + ace
 
@@ -135,7 +135,7 @@ def test_numbering_is_one_to_one():
     space = gym.spaces.Tuple(
         (gym.spaces.MultiDiscrete([2, 3]), gym.spaces.Discrete(4, start=-2), gym.spaces.MultiBinary(2))
     )
-    numbering = envs._Numbering(space)
+    numbering = worlds._Numbering(space)
     values = [numbering.value(index) for index in range(numbering.count)]
     assert numbering.count == 2 * 3 * 4 * 4
     assert all(space.contains(value) for value in values)
@@ -149,22 +149,22 @@ def test_too_many_states_for_a_table():
     gym.register("Vast-v0", entry_point=Vast)
     try:
         with pytest.raises(InputError, match="1000000000 states, too many"):
-            envs.count_states(envs.make("Vast-v0", *TABULAR))
+            worlds.count_states(worlds.make("Vast-v0", *TABULAR))
     finally:
         del gym.registry["Vast-v0"]
 
 
 def test_a_step_limit_does_not_end_the_world():
-    cut = envs.Episodes(envs.make("Corridor-v0(max_episode_steps=3)", *TABULAR), seed=0)
+    cut = stepping.Episodes(worlds.make("Corridor-v0(max_episode_steps=3)", *TABULAR), seed=0)
     assert [cut.step(2) for _ in range(3)] == [(1, 0.0, False), (2, 0.0, False), (3, 0.0, False)]
     assert cut.observation == 0 and cut.finished == [(3, 0.0, 3)]
-    whole = envs.Episodes(envs.make("Corridor-v0", *TABULAR), seed=0)
+    whole = stepping.Episodes(worlds.make("Corridor-v0", *TABULAR), seed=0)
     assert [whole.step(2) for _ in range(4)][-1] == (4, 1.0, True)
     assert whole.observation == 0 and whole.finished == [(4, 1.0, 4)]
 
 
 def test_the_latest_return_is_no_best_of_those_that_end_together():
-    copies = envs.Copies(partial(envs.make, "Corridor-v0(max_episode_steps=4)", *TABULAR), 2, seed=0)
+    copies = stepping.Copies(partial(worlds.make, "Corridor-v0(max_episode_steps=4)", *TABULAR), 2, seed=0)
     assert copies.latest == 0
     for _ in range(4):
         copies.step(np.array([2, 1]))  # one walks to the end, one stands still
@@ -177,7 +177,7 @@ def test_the_latest_return_is_no_best_of_those_that_end_together():
 
 
 def test_copies_report_the_last_state_of_an_episode():
-    copies = envs.Copies(partial(envs.make, "CartPole-v1", *VECTOR), 3, seed=1)
+    copies = stepping.Copies(partial(worlds.make, "CartPole-v1", *VECTOR), 3, seed=1)
     terminated, history = np.zeros(3, bool), []
     while not terminated.any():
         before = copies.observation.copy()
@@ -208,15 +208,15 @@ def test_copies_report_the_last_state_of_an_episode():
 )
 @pytest.mark.parametrize("before", [0, 1, 137])
 def test_resumed_environment_goes_on_bit_for_bit(name, needs, before, tmp_path):
-    make = partial(envs.make, name, *needs)
+    make = partial(worlds.make, name, *needs)
     space = make().action_space
     space.seed(0)
     actions = [np.array([space.sample() for _ in range(2)]) for _ in range(before + 300)]
-    whole = envs.Copies(make, 2, seed=5)
+    whole = stepping.Copies(make, 2, seed=5)
     for action in actions[:before]:
         whole.step(action)
     torch.save(whole.state_dict(), tmp_path / "state.pt")
-    resumed = envs.Copies(make, 2, seed=5)
+    resumed = stepping.Copies(make, 2, seed=5)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for action in actions[before:]:
         for one, other in zip(whole.step(action), resumed.step(action), strict=True):
@@ -226,10 +226,10 @@ def test_resumed_environment_goes_on_bit_for_bit(name, needs, before, tmp_path):
 
 
 def test_an_environment_without_a_seed_is_found_out():
-    env = envs.Episodes(envs.make("Restless-v0", *VECTOR), seed=0)
+    env = stepping.Episodes(worlds.make("Restless-v0", *VECTOR), seed=0)
     for _ in range(4):
         env.step(0)
-    resumed = envs.Episodes(envs.make("Restless-v0", *VECTOR), seed=0)
+    resumed = stepping.Episodes(worlds.make("Restless-v0", *VECTOR), seed=0)
     with pytest.warns(UserWarning, match="Restless-v0 is not determined by its seed"):
         resumed.load_state_dict(env.state_dict())
     assert (resumed.steps, resumed.episode) == (4, 1)
@@ -237,17 +237,17 @@ def test_an_environment_without_a_seed_is_found_out():
 
 def test_a_state_of_other_environments_is_refused():
     cart, lake = (
-        envs.Copies(partial(envs.make, name, *needs), 2, 0)
+        stepping.Copies(partial(worlds.make, name, *needs), 2, 0)
         for name, needs in (("CartPole-v1", VECTOR), ("MountainCar-v0", VECTOR))
     )
     with pytest.raises(ValueError, match="observations of shape"):
         lake.load_state_dict(cart.state_dict())
     with pytest.raises(ValueError, match="2 copies"):
-        envs.Copies(partial(envs.make, "CartPole-v1", *VECTOR), 3, 0).load_state_dict(cart.state_dict())
+        stepping.Copies(partial(worlds.make, "CartPole-v1", *VECTOR), 3, 0).load_state_dict(cart.state_dict())
 
 
 def test_episodes_of_different_purposes_and_copies_differ():
-    seeds = {envs.episode_seed(0, *key) for key in itertools.product(range(4), range(3), range(50))}
+    seeds = {stepping.episode_seed(0, *key) for key in itertools.product(range(4), range(3), range(50))}
     assert len(seeds) == 4 * 3 * 50
 
 
@@ -257,21 +257,21 @@ def test_episodes_of_different_purposes_and_copies_differ():
 def test_evaluation_plays_every_episode_once():
     along_the_cliff = np.full(48, 1)
     along_the_cliff[36], along_the_cliff[35] = 0, 2
-    make = partial(envs.make, "CliffWalking-v1", *TABULAR)
-    assert envs.evaluate(make, lambda s: along_the_cliff[s], 3, seed=0).tolist() == [-13] * 3
-    make = partial(envs.make, "CartPole-v1", *VECTOR)
-    few = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 5, seed=0)
-    many = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0)
+    make = partial(worlds.make, "CliffWalking-v1", *TABULAR)
+    assert playing.evaluate(make, lambda s: along_the_cliff[s], 3, seed=0).tolist() == [-13] * 3
+    make = partial(worlds.make, "CartPole-v1", *VECTOR)
+    few = playing.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 5, seed=0)
+    many = playing.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0)
     np.testing.assert_array_equal(few, many[:5])
     assert len(set(many)) > 5 and 20 < many.mean() < 70
-    others = envs.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0, purpose=envs.SELECTION)
+    others = playing.evaluate(make, lambda s: (s[:, 2] > 0).astype(int), 40, seed=0, purpose=stepping.SELECTION)
     assert (many != others).any()
 
 
 @pytest.mark.parametrize(("name", "needs"), [("CartPole-v1", VECTOR), ("FrozenLake-v1", TABULAR)])
 def test_recording_needs_no_display(name, needs, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
-    frames, fps = envs.record(partial(envs.make, name, *needs, render=True), lambda s: np.ones(len(s), int), 0)
+    frames, fps = playing.record(partial(worlds.make, name, *needs, render=True), lambda s: np.ones(len(s), int), 0)
     assert frames.ndim == 4 and frames.shape[1] == 3 and fps > 0
     assert frames.min() >= 0 and frames.max() <= 1 and frames.std() > 0.05
     assert (frames[0] != frames[-1]).any()
@@ -280,22 +280,22 @@ def test_recording_needs_no_display(name, needs, monkeypatch):
 @pytest.mark.parametrize("name", ["Precise-v0", "Bytes-v0"])
 def test_a_policy_is_asked_with_observations_as_it_learned_from(name):
     """float32, wherever it is asked: a layer multiplies with nothing else."""
-    make = partial(envs.make, name, *VECTOR)
-    asked = [envs.Copies(make, 1, seed=0).observation.dtype]
+    make = partial(worlds.make, name, *VECTOR)
+    asked = [stepping.Copies(make, 1, seed=0).observation.dtype]
 
     def right(s):
         asked.append(s.dtype)
         return np.full(len(s), 2)
 
-    assert envs.evaluate(make, right, 2, seed=0).tolist() == [1, 1]
-    envs.walk(make, right, seed=0)
-    envs.record(partial(make, render=True), right, seed=0)
+    assert playing.evaluate(make, right, 2, seed=0).tolist() == [1, 1]
+    playing.walk(make, right, seed=0)
+    playing.record(partial(make, render=True), right, seed=0)
     assert len(asked) == 13 and set(asked) == {np.dtype(np.float32)}
 
 
 def test_long_recordings_are_thinned():
-    make = partial(envs.make, "Corridor-v0", *TABULAR, render=True)
-    frames, fps = envs.record(make, lambda s: np.ones(len(s), int), 0, most=20, width=20)
+    make = partial(worlds.make, "Corridor-v0", *TABULAR, render=True)
+    frames, fps = playing.record(make, lambda s: np.ones(len(s), int), 0, most=20, width=20)
     assert frames.shape[0] <= 22 and frames.shape[1:] == (3, 10, 20) and fps == pytest.approx(10 / 8)
 
 
@@ -303,4 +303,4 @@ def test_what_cannot_be_drawn_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(InputError, match="Restless-v0"):
-            envs.record(partial(envs.make, "Restless-v0", *VECTOR, render=True), lambda s: np.ones(len(s), int), 0)
+            playing.record(partial(worlds.make, "Restless-v0", *VECTOR, render=True), lambda s: np.ones(len(s), int), 0)

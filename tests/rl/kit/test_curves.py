@@ -7,8 +7,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from mpcli.kit import curves, envs
 from mpcli.run import Run
+from mpcli_rl.kit import curves, worlds
 
 TABULAR = ("discrete",), ("discrete",)
 
@@ -52,7 +52,7 @@ def test_returns_are_written_row_by_row(run):
     [("CliffWalking-v1", 1, "↑→↓←"), ("FrozenLake-v1", 1, "←↓→↑"), ("Taxi-v4", 16, "↓↑→←PD"), ("Blackjack-v1", 0, "")],
 )
 def test_layouts(env, panels, moves):
-    chart = curves.layout(envs.make(env, *TABULAR))
+    chart = curves.layout(worlds.make(env, *TABULAR))
     assert (chart is None) == (panels == 0)
     if chart is not None:
         assert len(chart.states) == len(chart.titles) == panels and "".join(chart.moves) == moves
@@ -63,7 +63,7 @@ def test_layouts(env, panels, moves):
 def test_the_signs_of_the_moves_are_those_of_the_steps(env):
     """One step from the middle of the map in the direction of each sign."""
     away = {"↑": (-1, 0), "→": (0, 1), "↓": (1, 0), "←": (0, -1)}
-    world = envs.make(env if "Cliff" in env else f"{env}(is_slippery=False)", *TABULAR)
+    world = worlds.make(env if "Cliff" in env else f"{env}(is_slippery=False)", *TABULAR)
     chart = curves.layout(world)
     middle = 14
     row, column = np.argwhere(chart.states[0] == middle)[0]
@@ -76,14 +76,14 @@ def test_the_signs_of_the_moves_are_those_of_the_steps(env):
 
 
 def test_a_map_too_wide_for_signs_has_two_panels(run):
-    make = partial(envs.make, 'mpcli/Gridworld-v0(map=["S' + "." * 38 + 'G", "' + "#" * 40 + '"])', *TABULAR)
+    make = partial(worlds.make, 'mpcli/Gridworld-v0(map=["S' + "." * 38 + 'G", "' + "#" * 40 + '"])', *TABULAR)
     chart = curves.layout(make())
     q = np.random.default_rng(0).random((80, 4))
     visits = np.ones((80, 4))
     visits[40:] = 0
     curves.policy_map(run, chart, q, visits, path=range(40))
     wide = iio.imread(run.dir / "values.png")
-    small = curves.layout(envs.make("mpcli/Gridworld-v0", *TABULAR))
+    small = curves.layout(worlds.make("mpcli/Gridworld-v0", *TABULAR))
     curves.policy_map(run, small, q[:54], visits[:54], path=[18, 19, 28])
     one = iio.imread(run.dir / "values.png")
     crimson = (np.abs(one[..., :3].astype(int) - (220, 20, 60)).sum(-1) < 120).sum()

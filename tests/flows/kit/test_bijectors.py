@@ -1,12 +1,10 @@
 """The parts of flows by themselves; what holds for whole flows is in tests/flows."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from mpcli.kit.bijectors import (
+from mpcli_flows.kit.bijectors import (
     Chain,
     FactorOut,
     Logit,
@@ -15,8 +13,6 @@ from mpcli.kit.bijectors import (
     Shuffle,
     Unsqueeze,
     bounded,
-    dequantised,
-    quantised,
 )
 
 
@@ -85,31 +81,3 @@ def test_shuffle_survives_saving():
 def test_bounded_is_the_identity_near_0_and_stays_below_its_limit():
     a = torch.tensor([-1e9, -1e-4, 0.0, 1e-4, 1e9])
     torch.testing.assert_close(bounded(a, 2.0), torch.tensor([-2, -1e-4, 0, 1e-4, 2]), rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("levels", [2, 17, 256])
-def test_every_level_fills_its_own_cell_and_comes_back(levels):
-    x = (torch.arange(levels, dtype=torch.float64) / (levels - 1)).repeat(1000, 1)
-    noisy = dequantised(x, levels)
-    assert torch.equal(quantised(noisy, levels), x)
-    inside = noisy * levels - torch.arange(levels)
-    assert inside.min() >= 0 and inside.max() <= 1
-    assert abs(float(inside.mean()) - 0.5) < 0.03
-    assert quantised(torch.tensor([-0.3, 1.3]), levels).tolist() == [0, 1]
-
-
-def test_dequantisation_bounds_the_probability():
-    """E_u[log p] - D log(levels) <= log P where a cell's sum is known: p(x) = 2x, P(k) = (2k + 1)/levels^2."""
-    levels = 17
-    k = torch.arange(levels)
-    x = dequantised((k / (levels - 1)).repeat(20_000, 1), levels)
-    bound = (2 * x).log().mean(0) - math.log(levels)
-    exact = ((2 * k + 1) / levels**2).log()
-    assert (bound <= exact + 0.01).all()
-    assert (exact - bound)[0] > 0.2 and (exact - bound)[1:].max() < 0.05
-
-
-def test_dequantisation_repeats_with_its_generator():
-    x = torch.zeros(3, 1, 2, 2)
-    draws = [dequantised(x, 17, torch.Generator().manual_seed(4)) for _ in range(2)]
-    assert torch.equal(*draws) and not torch.equal(draws[0], dequantised(x, 17))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from mpcli.errors import InputError
-from mpcli.kit import curves, envs, gridworld, mdp
+from mpcli_rl.kit import curves, gridworld, mdp, playing, worlds
 
 TABULAR = ("discrete",), ("discrete",)
 
 
 def make(render=False, **arguments):
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return envs.make(f"mpcli/Gridworld-v0({listed})", *TABULAR, render=render)
+    return worlds.make(f"mpcli/Gridworld-v0({listed})", *TABULAR, render=render)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_file_text_of_lines_and_rows_are_the_same_map(tmp_path):
 
 @pytest.mark.parametrize("name", ["4x4", "8x8"])
 def test_frozen_lake_is_one_of_its_maps(name):
-    lake = envs.make(f'FrozenLake-v1(map_name="{name}")', *TABULAR)
+    lake = worlds.make(f'FrozenLake-v1(map_name="{name}")', *TABULAR)
     rows = [b"".join(row).decode().replace("F", ".") for row in lake.unwrapped.desc.tolist()]
     ours, theirs = mdp.transition_table(make(map=rows, slip=2 / 3, hole=0.0)), mdp.transition_table(lake)
     states, turned = len(ours.r), [3, 2, 1, 0]  # left, down, right, up there; up, right, down, left here
@@ -125,7 +125,7 @@ def test_a_million_cells_take_memory_linear_in_transitions():
 
 def test_it_is_drawn_without_a_display(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
-    frames, fps = envs.record(partial(make, True, map=["S.#G", "...."]), lambda s: np.ones(len(s), int), 0, most=5)
+    frames, fps = playing.record(partial(make, True, map=["S.#G", "...."]), lambda s: np.ones(len(s), int), 0, most=5)
     assert frames.shape[1:] == (3, 96, 192) and fps >= 1
     env = make(True, map=["S.#G", "...."])
     env.reset(seed=0)

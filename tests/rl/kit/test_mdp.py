@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from mpcli.errors import InputError
-from mpcli.kit import envs, mdp
+from mpcli_rl.kit import mdp, playing, worlds
 
 TABULAR = ("discrete",), ("discrete",)
 VECTOR = ("vector",), ("discrete",)
@@ -25,7 +25,7 @@ ISSUE = {
 
 @pytest.mark.parametrize("name", ISSUE)
 def test_best_value_equals_the_linear_programme(name):
-    table = mdp.transition_table(envs.make(name, *TABULAR))
+    table = mdp.transition_table(worlds.make(name, *TABULAR))
     value = mdp.solve(table, 0.99)
     assert value @ table.start == pytest.approx(ISSUE[name], abs=5e-5)
     # The least v with v >= r + gamma P v for every action is the value of the best policy.
@@ -36,7 +36,7 @@ def test_best_value_equals_the_linear_programme(name):
 
 
 def test_table_is_a_model():
-    table = mdp.transition_table(envs.make("FrozenLake-v1", *TABULAR))
+    table = mdp.transition_table(worlds.make("FrozenLake-v1", *TABULAR))
     going_on = np.asarray(table.p.sum(1)).reshape(16, 4)
     np.testing.assert_allclose(going_on + table.terminal, 1)
     assert table.terminal[5].min() == 1 and table.terminal[0].max() == 0  # a hole; the start
@@ -45,7 +45,7 @@ def test_table_is_a_model():
 
 
 def test_table_agrees_with_stepping():
-    env = envs.make("FrozenLake-v1", *TABULAR)
+    env = worlds.make("FrozenLake-v1", *TABULAR)
     table = mdp.transition_table(env)
     env.reset(seed=0)
     counts = np.zeros(16)
@@ -58,35 +58,35 @@ def test_table_agrees_with_stepping():
 
 
 def test_a_step_limit_makes_the_optimum_depend_on_time():
-    table = mdp.transition_table(envs.make("CliffWalking-v1", *TABULAR))
+    table = mdp.transition_table(worlds.make("CliffWalking-v1", *TABULAR))
     for limit, best in ((1, -1), (12, -12), (13, -13), (1000, -13)):
         assert mdp.solve(table, 1.0, limit) @ table.start == best
-    lake = mdp.transition_table(envs.make("FrozenLake-v1", *TABULAR))
+    lake = mdp.transition_table(worlds.make("FrozenLake-v1", *TABULAR))
     values = [mdp.solve(lake, 0.9, limit) @ lake.start for limit in (10, 100, 400)]
     assert values[0] < values[1] < values[2] + 1e-12
     assert values[2] == pytest.approx(mdp.solve(lake, 0.9) @ lake.start, rel=1e-9)
 
 
 def test_policy_value_is_what_a_policy_earns():
-    make = partial(envs.make, "FrozenLake-v1(max_episode_steps=2000)", *TABULAR)
+    make = partial(worlds.make, "FrozenLake-v1(max_episode_steps=2000)", *TABULAR)
     table = mdp.transition_table(make())
     policy = table.backup(mdp.solve(table, 0.99), 0.99).argmax(1)
     value = mdp.policy_value(table, policy, 0.999999)[0]
-    returns = envs.evaluate(make, lambda s: policy[s], 600, seed=0)
+    returns = playing.evaluate(make, lambda s: policy[s], 600, seed=0)
     assert abs(returns.mean() - value) < 4 * np.sqrt(value * (1 - value) / 600)
 
 
 def test_no_value_without_discount_and_without_limit():
-    table = mdp.transition_table(envs.make("CliffWalking-v1", *TABULAR))
+    table = mdp.transition_table(worlds.make("CliffWalking-v1", *TABULAR))
     with pytest.raises(ValueError, match="gamma"):
         mdp.solve(table, 1.0)
 
 
 def test_environments_without_a_model():
     with pytest.raises(InputError, match="exposes no transition table"):
-        mdp.transition_table(envs.make("Blackjack-v1", *TABULAR))
+        mdp.transition_table(worlds.make("Blackjack-v1", *TABULAR))
     with pytest.raises(InputError, match="exposes no transition table"):
-        mdp.transition_table(envs.make("CartPole-v1", *VECTOR))
+        mdp.transition_table(worlds.make("CartPole-v1", *VECTOR))
 
 
 class Copied(gym.Wrapper):
@@ -96,7 +96,7 @@ class Copied(gym.Wrapper):
 
 
 def test_a_wrapper_that_numbers_states_anew_hides_the_model():
-    lake = envs.make("FrozenLake-v1", *TABULAR)
+    lake = worlds.make("FrozenLake-v1", *TABULAR)
     assert mdp.has_table(lake) and not mdp.has_table(Copied(lake))
 
 
@@ -130,7 +130,7 @@ def test_without_discount_a_policy_has_a_value_where_every_episode_ends():
     policy = rng.dirichlet(np.ones(3), 6)
     value = mdp.policy_value(table, policy, 1.0)
     np.testing.assert_allclose(value, mdp.policy_value(table, policy, 1.0, limit=5000), rtol=1e-9)
-    cliff = mdp.transition_table(envs.make("CliffWalking-v1", *TABULAR))
+    cliff = mdp.transition_table(worlds.make("CliffWalking-v1", *TABULAR))
     mdp.policy_value(cliff, np.full((48, 4), 0.25), 1.0)  # chance finds the goal
     with pytest.raises(ValueError, match="where every episode ends"):
         mdp.policy_value(cliff, np.zeros(48, int), 1.0)
@@ -155,7 +155,7 @@ def test_the_best_value_is_that_of_the_best_of_all_policies(seed):
 
 
 def test_reachable_states_are_those_an_agent_can_act_in():
-    cliff = mdp.transition_table(envs.make("CliffWalking-v1", *TABULAR)).reachable()
+    cliff = mdp.transition_table(worlds.make("CliffWalking-v1", *TABULAR)).reachable()
     assert np.flatnonzero(~cliff).tolist() == [*range(37, 47), 47]  # the cliff throws back at once, the goal ends
-    lake = mdp.transition_table(envs.make("FrozenLake-v1", *TABULAR)).reachable()
+    lake = mdp.transition_table(worlds.make("FrozenLake-v1", *TABULAR)).reachable()
     assert np.flatnonzero(~lake).tolist() == [5, 7, 11, 12, 15]

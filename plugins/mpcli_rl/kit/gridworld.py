@@ -25,7 +25,7 @@ from numpy import ndarray as Array
 from scipy import sparse
 
 from mpcli.errors import InputError
-from mpcli.kit import envs, mdp
+from mpcli_rl.kit import mdp, worlds
 
 MAZE = (
     ".......#G",
@@ -54,8 +54,8 @@ def read(text: Any) -> Shaped[Array, "rows columns"]:
     if isinstance(text, str) and "\n" not in text:
         name, path = text, Path(text)
         try:
-            if path.stat().st_size > 2 * envs.MOST_STATES:
-                raise InputError(f"{name}: is too large for a map; {envs.MOST_STATES} cells are the most")
+            if path.stat().st_size > 2 * worlds.MOST_STATES:
+                raise InputError(f"{name}: is too large for a map; {worlds.MOST_STATES} cells are the most")
             rows = path.read_bytes().decode("ascii").strip("\r\n").splitlines()
         except OSError as error:
             hint = '; a map of one row is written as map=["S..G"]' if set(text) <= set(COLOURS) else ""
@@ -119,8 +119,8 @@ class Gridworld(gym.Env):
             raise InputError(f"slip is {slip}; a probability is in [0, 1]")
         self.slip, self.step_reward, self.render_mode = float(slip), float(step_reward), render_mode
         rows, columns = self.cells.shape
-        if self.cells.size > envs.MOST_STATES:
-            raise InputError(f"the map has {self.cells.size} cells; {envs.MOST_STATES} are the most")
+        if self.cells.size > worlds.MOST_STATES:
+            raise InputError(f"the map has {self.cells.size} cells; {worlds.MOST_STATES} are the most")
         self._kinds = self.cells.tobytes()
         self._gain = {ord("G"): float(goal), ord("H"): float(hole)}
         self._next = _ways(self._kinds, columns)

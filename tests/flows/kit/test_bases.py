@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from mpcli.kit.distributions import BaseName, Logistic, Normal, StudentT, Uniform, base, log_integral, on_grid, picture
+from mpcli_flows.kit.bases import BaseName, Logistic, Normal, StudentT, Uniform, base
 
 NAMES: tuple[BaseName, ...] = ("normal", "uniform", "logistic", "student_t", "mixture")
 LINE = torch.linspace(-60, 60, 240_001, dtype=torch.float64)[:, None]
@@ -84,23 +84,3 @@ def test_mixture_is_torchs():
 
 def skewed(x: Tensor) -> Tensor:
     return -0.5 * (x[:, 0] ** 2 + (x[:, 1] - 1).square() / 4)
-
-
-def test_integral_over_the_plane():
-    total = log_integral(skewed, (-9, -19), (9, 21), 200, like=torch.zeros((), dtype=torch.float64))
-    assert abs(float(total) - math.log(4 * math.pi)) < 1e-9
-
-
-def test_grid_has_x_along_its_columns():
-    values = on_grid(lambda x: x[:, 0] + 10 * x[:, 1], (0, 0), (4, 2), 4)
-    expected = torch.tensor([[0.5, 1.5, 2.5, 3.5]]) + 10 * torch.tensor([[0.25], [0.75], [1.25], [1.75]])
-    torch.testing.assert_close(values, expected)
-
-
-def test_picture_shows_the_peak_where_it_is_and_y_upwards():
-    low, high = (-4.0, -4.0), (4.0, 4.0)
-    panels = picture(on_grid(skewed, low, high, 64), torch.tensor([[3.9, 3.9], [100.0, 0.0]]), low, high)
-    assert panels.shape == (2, 3, 64, 64) and panels.min() >= 0 and panels.max() <= 1
-    brightest = (panels[0].sum(0) == panels[0].sum(0).max()).nonzero().float().mean(0)
-    torch.testing.assert_close(brightest, torch.tensor([23.5, 31.5]))  # y = 1 lies above the middle
-    assert panels[1, :, 0, 63].max() < 1 and (panels[1] == 1).all(0).sum() == 64 * 64 - 1

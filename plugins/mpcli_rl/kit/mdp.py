@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from mpcli.errors import InputError
-from mpcli.kit import envs
+from mpcli_rl.kit import worlds
 
 EXACT = 40_000  # states up to which a linear system is solved for a picture's sake: on a map of 200^2, some seconds
 
@@ -104,7 +104,7 @@ def transition_table(env: gym.Env) -> Table:
     if hasattr(world, "transition_table"):
         return world.transition_table()
     model: dict[int, dict[int, list[tuple[float, int, float, bool]]]] = world.P
-    states, actions = envs.count_states(env)
+    states, actions = worlds.count_states(env)
     entries = np.array(
         [(s * actions + a, q, t, r, over) for s in model for a in model[s] for q, t, r, over in model[s][a]], np.float64
     ).T

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mpcli.checks import Case, gradient, identity
-from mpcli.kit import envs
 from mpcli.kit.layers import by_numpy
+from mpcli_rl.kit import worlds
 
 
 def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float) -> nn.Sequential:
@@ -71,7 +71,7 @@ class Policy(nn.Module):
 
 
 def world(env: str, render: bool = False) -> gym.Env:
-    return envs.make(env, ("vector",), ("discrete", "vector"), render)
+    return worlds.make(env, ("vector",), ("discrete", "vector"), render)
 
 
 def shapes(env: gym.Env) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit import mdp, tabular
 from mpcli.run import Run, Trained
+from mpcli_rl.kit import mdp, tabular
 
 
 def test_rows_write_into_the_table():

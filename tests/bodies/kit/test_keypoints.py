@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mpcli.errors import InputError
-from mpcli.kit import keypoints
+from mpcli_bodies.kit import keypoints
 
 
 def written(path: Path, content: object) -> Path:

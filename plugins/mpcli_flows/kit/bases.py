@@ -1,4 +1,4 @@
-"""Base distributions of a flow, each of about unit variance, and what one does with any density: draw it, integrate it.
+"""Base distributions of a flow, each of about unit variance.
 
     normal      prod_i N(z_i; 0, 1)
     uniform     prod_i [s((z_i + a)/t) - s((z_i - a)/t)] / 2a      s the sigmoid: a box whose edges have width t
@@ -122,52 +122,3 @@ def base(name: BaseName, dim: int) -> Normal:
         "mixture": Mixture,
     }
     return kinds[name](dim)
-
-
-Density = Callable[[Tensor], Tensor]  # [N, 2] -> log density [N]
-
-
-def on_grid(
-    log_density: Density, low: tuple[float, float], high: tuple[float, float], size: int, like: Tensor | None = None
-) -> Float[Tensor, "size size"]:
-    """A log density at the centres of size x size cells of the box from `low` to `high`; row i has the i-th y.
-
-    `like` says of which type and on which device the points are (float32 on the CPU).
-    """
-    like = torch.zeros(()) if like is None else like
-    step = (torch.arange(size, dtype=like.dtype, device=like.device) + 0.5) / size
-    x, y = (a + (b - a) * step for a, b in zip(low, high, strict=True))
-    points = torch.stack((x.expand(size, size), y[:, None].expand(size, size)), -1).reshape(-1, 2)
-    return torch.cat([log_density(part) for part in points.split(2**16)]).reshape(size, size)
-
-
-def log_integral(
-    log_density: Density, low: tuple[float, float], high: tuple[float, float], size: int, like: Tensor | None = None
-) -> Float[Tensor, ""]:
-    """Log of the integral of exp(log_density) over a box, by the midpoint rule.
-
-    For a smooth density that vanishes at the box's sides the rule's error falls faster than any power of 1/size.
-    """
-    cell = math.prod((b - a) / size for a, b in zip(low, high, strict=True))
-    return on_grid(log_density, low, high, size, like).flatten().logsumexp(0) + math.log(cell)
-
-
-def picture(
-    log_density: Float[Tensor, "height width"],
-    points: Float[Tensor, "n 2"],
-    low: tuple[float, float],
-    high: tuple[float, float],
-) -> Float[Tensor, "2 3 height width"]:
-    """Two panels of one box, y upwards: a density as it is on a grid (see `on_grid`), and points drawn from it."""
-    import matplotlib
-
-    height, width = log_density.shape
-    density = (log_density - log_density.max()).exp().cpu()
-    table = torch.tensor(matplotlib.colormaps["magma"].colors, dtype=density.dtype)  # type: ignore[attr-defined]
-    # The square root shows the thin parts too, as eyes and print do not tell the darkest tenth apart.
-    left = table[(density.sqrt() * 255).round().long().clamp(0, 255)]
-    place = (points.cpu() - torch.tensor(low)) / (torch.tensor(high) - torch.tensor(low))
-    place = place[((place >= 0) & (place < 1)).all(1)]
-    right = torch.ones(height, width, 3, dtype=density.dtype)
-    right[(place[:, 1] * height).long(), (place[:, 0] * width).long()] = table[80]
-    return torch.stack((left, right)).flip(1).movedim(-1, 1)

@@ -1,0 +1,1 @@
+"""What the pages of normalizing flows share: invertible maps, base distributions, the flow that joins them."""

@@ -1,0 +1,1 @@
+"""What the pages of reinforcement learning share: worlds, episodes, tables, networks of agents, curves."""
