@@ -15,7 +15,9 @@ from typing import Any
 
 from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import spoken
-from mpcli.run import Run, Stop, read_record
+from mpcli.run import Run
+from mpcli.stop import Stop
+from mpcli.store import read_record
 
 SMOOTH = 20  # a curve is drawn as means over a part of the run, one in so many; the file holds it as it was
 
