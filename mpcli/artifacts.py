@@ -1,10 +1,11 @@
 """The files that a verb writes: models, pictures, meshes and others, each whole or not at all."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,18 @@ from mpcli.errors import InputError
 
 if TYPE_CHECKING:
     import trimesh
+    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
 IMAGES = (".png", ".jpg", ".gif", ".mp4")
+FIGURES = (".png", ".jpg", ".pdf", ".svg")
 MESHES = (".ply", ".obj", ".glb", ".stl")
+# Who wrote a picture and when would make the same command write other bytes.
+_UNDATED: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
+}
 
 
 class Artifacts:
@@ -85,6 +94,34 @@ class Artifacts:
         path = self._target(name, MESHES)
         with self._whole(path) as partial:
             mesh.export(partial)
+        return path
+
+    def figure(self, name: str, figure: "Figure") -> Path:
+        """Write a matplotlib figure as PNG, JPEG, PDF or SVG, at 120 dots an inch.
+
+        Raises:
+            InputError: `--out` names a format that cannot be written.
+        """
+        import matplotlib
+
+        path = self._target(name, FIGURES)
+        # SVG names its parts by random numbers unless they are salted.
+        with self._whole(path) as partial, matplotlib.rc_context({"svg.hashsalt": "mpcli"}):
+            figure.savefig(partial, dpi=120, metadata=_UNDATED.get(path.suffix.lower()))
+        return path
+
+    def table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+        """Write rows of numbers and text as CSV under a line of column names.
+
+        Raises:
+            InputError: `--out` asks for another format than the one of `name`.
+        """
+        path = self._target(name, (Path(name).suffix,))
+        with self._whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            # A number of numpy or torch is written as Python writes it.
+            writer.writerows([cell.item() if hasattr(cell, "item") else cell for cell in row] for row in rows)
         return path
 
     @contextlib.contextmanager

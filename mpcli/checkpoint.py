@@ -22,6 +22,91 @@ class NotFinite(Exception):
     """A state holds NaN or infinity; the message names it."""
 
 
+class Plain:
+    """A dict or list as a state: what it holds is saved, and brought back into the very same object."""
+
+    def __init__(self, thing: dict | list, device: Any) -> None:
+        self._thing = thing
+        self._device = device
+
+    def state_dict(self) -> Any:
+        return _packed(self._thing)
+
+    def load_state_dict(self, state: Any) -> None:
+        if not isinstance(state, type(self._thing)):
+            raise ValueError(f"the checkpoint holds a {type(state).__name__}, the page a {type(self._thing).__name__}")
+        found = _unpacked(state, self._thing, self._device)
+        self._thing.clear()
+        self._thing.update(found) if isinstance(self._thing, dict) else self._thing.extend(found)
+
+
+def stateful(state: Mapping[str, Any], device: Any) -> dict[str, Stateful]:
+    """Every state as something with a state_dict.
+
+    Raises:
+        TypeError: a state can be neither saved nor brought back.
+    """
+    found: dict[str, Stateful] = {}
+    for name, thing in state.items():
+        if hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict"):
+            found[name] = thing
+        elif type(thing) in (dict, list):
+            found[name] = Plain(thing, device)
+            found[name].state_dict()  # refuses what it cannot keep before any work is done
+        else:
+            raise TypeError(
+                f"track({name}=...): a {type(thing).__name__} has no state_dict and load_state_dict; "
+                "keep what changes in a dict or a list, which is saved and restored in place"
+            )
+    return found
+
+
+_ARRAY, _PLACED = "__array__", "__placed__"  # a numpy array; a tensor that was not on the CPU
+
+
+def _packed(value: Any) -> Any:
+    """The value in the few types that a checkpoint is read back from."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return value if value.device.type == "cpu" else {_PLACED: value}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return {_ARRAY: torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C"))}
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {key: _packed(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_packed, value))
+    if value is None or type(value) in (bool, int, float, complex, str):
+        return value
+    raise TypeError(f"track keeps tensors, arrays, numbers, text, and dicts and lists of these, no {type(value)}")
+
+
+def _unpacked(value: Any, current: Any, device: Any) -> Any:
+    """The value that was packed; `current` is what stands in its place in the page."""
+    import torch
+
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return value[_ARRAY].numpy()
+        if set(value) == {_PLACED}:
+            return _unpacked(value[_PLACED].to(device), current, device)
+        known = current if isinstance(current, dict) else {}
+        return {key: _unpacked(item, known.get(key), device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        beside = (
+            list(current) if isinstance(current, (list, tuple)) and len(current) == len(value) else [None] * len(value)
+        )
+        return type(value)(_unpacked(item, other, device) for item, other in zip(value, beside, strict=True))
+    if isinstance(value, torch.Tensor) and isinstance(current, torch.Tensor) and current.requires_grad:
+        with torch.no_grad():  # an optimizer holds this very tensor
+            return current.copy_(value)
+    return value
+
+
 def save(path: Path, step: int, state: Mapping[str, Stateful]) -> None:
     """Write the states after `step` steps, and every random generator's.
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mpcli import heap, options, record, seeds, store
+from mpcli import curves, heap, options, record, seeds, store
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import InputError
@@ -77,6 +77,8 @@ def execute(request: Request) -> Done:
         quiet=common.quiet,
         resume=directory is not None,
         checkpoint=common.checkpoint,
+        page=page.name,
+        options=values,
     )
     about = record.new(page, request.verb, parent)
     used = {**values, "seed": common.seed, "device": common.device}
@@ -88,6 +90,8 @@ def execute(request: Request) -> Done:
         else:
             seed_everything(common.seed)
             request.function(**request.signature.arguments(values, run, trained))
+            if training:
+                curves.draw(run)
     result = run.artifacts[0] if run.artifacts and not training else run.dir
     return Done(run.dir, result, about, common.seeds)
 

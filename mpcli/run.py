@@ -2,8 +2,8 @@
 
 A page is handed a `Run` and, for verbs that read a trained model, a `Trained`. What pages may rely on:
 
-    Run      dir, seed, device, suffix; place, track, log, say, save, result, image, mesh, file
-    Trained  dir, options, extras; load
+    Run      dir, seed, device, suffix, heading; place, track, log, say, save, result; image, figure, table, mesh, file
+    Trained  dir, options, extras, heading; load
 
 torch is imported when a method needs it, so that this module costs nothing at start-up.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpcli import checkpoint, store
-from mpcli.artifacts import IMAGES, MESHES, Artifacts
+from mpcli.artifacts import FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
 from mpcli.errors import Failed, Interrupted
 from mpcli.progress import Progress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=nn.Module)
 
-__all__ = ["IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything"]
+__all__ = ["FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything"]
 
 LOGGED = 1000  # a run writes about this many rows to metrics.jsonl, however many steps it takes
 
@@ -45,6 +45,7 @@ class Run(Artifacts):
         seed: the seed of this run; torch's, numpy's and random's global generators are seeded with it already.
         device: where to compute.
         suffix: the suffix that `--out` asks for (".png"), or "".
+        metrics: what `result` was given.
     """
 
     def __init__(
@@ -57,10 +58,14 @@ class Run(Artifacts):
         quiet: bool = True,
         resume: bool = False,
         checkpoint: float = 60.0,
+        page: str = "",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
         super().__init__(directory, out)
+        self._page = page
+        self._options = options or {}
         self.seed = seed
         self.device = torch.device(device)
         self.metrics: dict[str, float] = {}
@@ -74,11 +79,16 @@ class Run(Artifacts):
         self._rows: list[dict[str, float]] = []
         self._progress: Progress | None = None
 
+    @property
+    def heading(self) -> str:
+        """The line that a picture carries: page, data or environment, the main metric so far."""
+        return store.heading(self._page, self._options, self.metrics)
+
     def place(self, module: "M") -> "M":
         """The module on the run's device, ready to be called in training."""
         return module.to(self.device)
 
-    def track(self, batches: Callable[[int], T], steps: int, **state: Stateful) -> Iterator[T]:
+    def track(self, batches: Callable[[int], T], steps: int, **state: Stateful | dict | list) -> Iterator[T]:
         """Yield `batches(step)` for every step still to do, and keep what training would lose.
 
         It owns the progress bar, the step count, checkpoints (every `--checkpoint` seconds, at the end, and on the
@@ -88,17 +98,20 @@ class Run(Artifacts):
         Args:
             batches: any function of the step; being one, it needs no replay when training resumes.
             steps: how many steps in all, those before a resume included.
-            state: what changes while training and has a state_dict: model, optimizer, replay buffer, environment.
+            state: what changes while training: whatever has a state_dict (model, optimizer, replay buffer), or a dict
+                or list of tensors, arrays, numbers and text, nested as they may be, that the page changes in place.
 
         Raises:
             Failed: a logged value or the state became NaN or infinite; the last good checkpoint is kept.
             Interrupted: the user asked to stop; a checkpoint was saved.
             InputError: the checkpoint to resume from is damaged or of another model, or the disk is full.
+            TypeError: a state is of another kind.
         """
         if self._tracked:
             raise RuntimeError("one track loop a run: make the stage a function of the step")
         self._tracked = True
-        start = self._restore(state) if self._resume else 0
+        kept = checkpoint.stateful(state, self.device)
+        start = self._restore(kept) if self._resume else 0
         self._steps = steps
         self._every = max(1, steps // LOGGED)
         self._drop_rows_after(start)
@@ -110,7 +123,7 @@ class Run(Artifacts):
                 self._progress.advance(step + 1)
                 due = time.monotonic() - last >= self._seconds
                 if due or stop.asked or step + 1 == steps:
-                    self._save_checkpoint(step + 1, state)
+                    self._save_checkpoint(step + 1, kept)
                     last = time.monotonic()
                 if stop.asked:
                     raise Interrupted(f"stopped after step {step + 1} of {steps}; continue with --resume on {self.dir}")

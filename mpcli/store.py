@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +12,26 @@ from typing import IO, Any
 from mpcli.errors import InputError
 
 FORMAT = 1  # of the run directory; a reader refuses a newer one
+# What tells most about a run, best first, and the words that follow its value.
+METRICS = {
+    "bits_per_dim": "bits/dim",
+    "nll": "nats",
+    "elbo": "nats",
+    "psnr": "dB",
+    "accuracy": "accuracy",
+    "perplexity": "perplexity",
+    "bits_per_char": "bits/char",
+    "fid": "FID",
+    "iou": "IoU",
+    "dice": "Dice",
+    "map": "mAP",
+    "chamfer": "Chamfer distance",
+    "mpjpe": "mm per joint",
+    "pve": "mm per vertex",
+    "pck": "PCK",
+    "return_mean": "mean return",
+    "free_energy": "free energy",
+}
 
 
 @contextlib.contextmanager
@@ -164,3 +184,24 @@ def newest(page: str, verbs: tuple[str, ...], finished: bool) -> Path | None:
 def now() -> str:
     """The time in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat()
+
+
+def main_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """Name and value of the metric that tells most about a run, or None where there is none that is known."""
+    return next(((name, metrics[name]) for name in METRICS if name in metrics), None)
+
+
+def in_words(name: str, value: float) -> str:
+    """A metric with its unit: "85.2 nats"."""
+    shown = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{shown} {METRICS.get(name, name)}"
+
+
+def heading(page: str, options: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """The line that a picture carries, such as "vae on digits: 85.2 nats"; what is not known is left out."""
+    data = str(options.get("data") or "")
+    kind, colon, path = data.rpartition(":")
+    source = kind + colon + Path(path).name if data else str(options.get("env") or "")
+    line = " on ".join(part for part in (page, source) if part)
+    metric = main_metric(metrics)
+    return ": ".join(part for part in (line, in_words(*metric) if metric else "") if part)

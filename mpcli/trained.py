@@ -22,6 +22,7 @@ class Trained:
         dir: its directory.
         options: every option of that run, by name.
         extras: what the page gave to `Run.save` beside model and configuration.
+        heading: the line that a picture carries: page, data or environment, the main metric of that run.
     """
 
     def __init__(self, directory: Path, device: "torch.device | str" = "cpu") -> None:
@@ -40,6 +41,14 @@ class Trained:
     @property
     def extras(self) -> dict[str, Any]:
         return self._about["extras"]
+
+    @property
+    def heading(self) -> str:
+        try:
+            record = store.read_record(self.dir)
+        except InputError:  # a model alone serves as well
+            return ""
+        return store.heading(record["page"], self.options, record.get("result") or {})
 
     def load(self, model: "Callable[..., M]", config: Callable[..., Any]) -> "M":
         """The trained model, on the run's device and in eval mode: `model(config(**saved), **extras)`.
