@@ -226,13 +226,14 @@ def _gradcheck(
     subjects: Annotated[list[str] | None, typer.Argument(metavar="[PAGE]...", help="pages; none means all")] = None,
     out: Annotated[Path | None, typer.Option(help="run directory, or a .json file for the report")] = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    errata: Annotated[bool, typer.Option("--errata", help="print what the course notes print wrongly")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object with every case")] = False,
     quiet: Annotated[bool, typer.Option(help="no table")] = False,
     debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
 ) -> None:
     from mpcli.gradcheck import gradcheck
 
-    gradcheck(subjects or [], out=out, seed=seed, as_json=as_json, quiet=quiet, command=ctx.obj)
+    gradcheck(subjects or [], out=out, seed=seed, errata=errata, as_json=as_json, quiet=quiet, command=ctx.obj)
 
 
 def main(arguments: list[str] | None = None) -> None:

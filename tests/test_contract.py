@@ -1,8 +1,10 @@
 """What every page owes: one test over the whole book."""
 
+import ast
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mutants import of_page
 from safetensors.torch import load_file
 
 from mpcli import options, run
-from mpcli.registry import TRAINING, VERBS, pages, spoken
+from mpcli.checks import Case, cases, judge
+from mpcli.registry import TRAINING, VERBS, Page, find_source, pages, spoken
 
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
 
 # Settings under which a verb takes a second or two; the shapes stay those of the page.
@@ -197,3 +202,84 @@ def test_its_equations_hold(name, mpcli):
     result = mpcli("gradcheck", name, "--json", "--quiet")
     assert result.code == 0, result.err
     assert result.json["metrics"]["cases"] >= 2
+
+
+# Checks that stand behind the code ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_gradcheck_notices_faults_in_the_page(name, monkeypatch):
+    _, faults = of_page(name)
+    assert len(faults) >= 3, f"the test of {name} names fewer than three faults (MUTANTS)"
+    module = pages()[name].load()
+    for what, (owner, attribute, twin) in faults.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, attribute, twin(getattr(owner, attribute)))
+            noticed = any(not judge(case, name).passed for case in cases(module))
+        assert noticed, f"{what}: gradcheck {name} does not notice"
+
+
+def reached(page: Page) -> set[str]:
+    """Names of the functions of ours that a page's verbs lead to, as its source says."""
+    trees: dict[str, ast.Module] = {}
+
+    def tree(module: str) -> ast.Module:
+        if module not in trees:
+            path = find_source(module)
+            trees[module] = ast.parse(path.read_text()) if path else ast.Module([], [])
+        return trees[module]
+
+    def named(node: ast.AST) -> set[str]:
+        found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        return found | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+    waiting = [(page.module, verb) for verb in page.verbs if verb != "gradcheck"]
+    seen: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in seen or not module.startswith(("mpcli_", "mpcli.kit")):
+            continue
+        seen.add((module, name))
+        for node in tree(module).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mpcli"):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        waiting.append((node.module, alias.name))
+                        whole = f"{node.module}.{alias.name}"
+                        if find_source(whole):  # a module: all of it
+                            waiting += [(whole, n.name) for n in tree(whole).body if isinstance(n, DEFINITIONS)]
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if name in {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}:
+                    waiting += [(module, other) for other in named(node)]
+            elif isinstance(node, DEFINITIONS) and node.name == name:
+                names |= {f"{module}:{n.name}" for n in ast.walk(node) if isinstance(n, DEFINITIONS)}
+                waiting += [(module, other) for other in named(node)]
+    return names
+
+
+def called(case: Case) -> set[str]:
+    """Names of the functions of ours that a case calls."""
+    found: set[str] = set()
+
+    def trace(frame, event, argument):
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and module.startswith("mpcli"):
+            found.add(f"{module}:{frame.f_code.co_name}")
+
+    before = sys.getprofile()
+    sys.setprofile(trace)
+    try:
+        case.sides(*case.arguments(torch.Generator().manual_seed(0)))
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if set(pages()[name].verbs) - {"gradcheck"}])
+def test_every_case_calls_what_the_verbs_call(name):
+    page = pages()[name]
+    ours = reached(page)
+    for case in cases(page.load()):
+        assert called(case) & ours, f"{case.name}: calls nothing that a verb of {name} calls"

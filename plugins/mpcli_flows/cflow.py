@@ -26,11 +26,12 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.densities import bits_per_dim, dequantised, nll, quantised
 from mpcli.kit.layers import ConvNet
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.kit.bases import BaseName, base

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Scale, Shuffle, bounded

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.kit import datasets, densities
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 
 

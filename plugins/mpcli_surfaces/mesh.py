@@ -27,10 +27,11 @@ import trimesh
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.kit import datasets, meshes, raster
 from mpcli.kit.cameras import Cameras, orbit
 from mpcli.kit.rotations import axis_angle_to_matrix
+from mpcli.old_checks import identity
 from mpcli.run import Run
 
 UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import isosurface
+from mpcli.old_checks import gradient, identity
 from mpcli.run import Run
 
 

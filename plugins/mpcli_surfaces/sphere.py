@@ -20,8 +20,9 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.kit import isosurface
+from mpcli.old_checks import gradient, identity
 from mpcli.run import Run
 
 

@@ -23,8 +23,9 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.kit import isosurface
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run
 
 

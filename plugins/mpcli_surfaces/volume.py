@@ -24,10 +24,11 @@ import torch
 from annotated_types import Gt, Interval
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import isosurface
 from mpcli.kit.datasets.files import read_npy, read_npz
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run
 
 

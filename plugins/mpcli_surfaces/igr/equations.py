@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.kit.sphere_tracing import secant
+from mpcli.old_checks import gradient, identity
 from mpcli_surfaces import plane
 from mpcli_surfaces.igr import IGR, Config
 from mpcli_surfaces.sphere import Sphere
