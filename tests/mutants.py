@@ -1,11 +1,13 @@
 """Faults put into a page, that its gradcheck must notice.
 
 A page's test names them as `MUTANTS`: what is wrong, where (a module or class, and a name in it), and what makes the
-broken twin out of the original. `tests/test_contract.py` puts each in and expects a failing case.
+broken twin out of the original. `tests/test_contract.py` puts each in and expects a failing case. A test may also hold
+`SMALL`: for a verb the options under which it takes a second.
 """
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ def nothing(x: Any) -> Any:
     return torch.zeros_like(x) if isinstance(x, torch.Tensor) else 0 * x
 
 
-def of_page(page: str) -> tuple[Path, dict[str, Mutant]]:
-    """The file of a page's test, and the faults that it names."""
+@cache
+def module_of(page: str) -> Any:
+    """The test module of a page."""
     (path,) = Path(__file__).parent.rglob(f"test_{page}.py")
-    spec = importlib.util.spec_from_file_location(f"mutants_of_{page}", path)
+    spec = importlib.util.spec_from_file_location(f"test_of_{page}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return path, getattr(module, "MUTANTS", {})
+    return module

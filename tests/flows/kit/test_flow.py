@@ -6,6 +6,10 @@ from mpcli.kit.densities import on_grid
 from mpcli_flows.kit.flow import picture
 
 
+def skewed(x: torch.Tensor) -> torch.Tensor:
+    return -0.5 * (x[:, 0] ** 2 + (x[:, 1] - 1).square() / 4)
+
+
 def test_picture_shows_the_peak_where_it_is_and_y_upwards():
     low, high = (-4.0, -4.0), (4.0, 4.0)
     panels = picture(on_grid(skewed, low, high, 64), torch.tensor([[3.9, 3.9], [100.0, 0.0]]), low, high)
