@@ -406,8 +406,9 @@ def test_real_layouts_are_read(mpcli, shared_data):
 
 
 def test_the_embedded_scene_is_what_its_script_makes():
+    import make_scene
+
     from mpcli.kit.cameras import look_at
-    from mpcli_data import make_scene
 
     scene = datasets.scene("cow")
     assert [len(scene.split[part]) for part in ("train", "validation", "test")] == [40, 5, 5]
