@@ -55,7 +55,7 @@ def main() -> None:
         solid += [*(round(c, 5) for c in known[name].tolist()), 1]
     person = {"person_id": [-1], "pose_keypoints_2d": flat, "pose_keypoints_3d": solid}
     content = {"version": 1.3, "canvas_width": WIDTH, "canvas_height": HEIGHT, "people": [person]}
-    DATA / "keypoints.json".write_text(json.dumps(content) + "\n")
+    (DATA / "keypoints.json").write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def part(nodeid: str) -> str:
 
 def table(lines: list[str]) -> str:
     """One row a part: how many tests, and their CPU seconds."""
-    tests, seconds = defaultdict(int), defaultdict(float)
+    tests: dict[str, int] = defaultdict(int)
+    seconds: dict[str, float] = defaultdict(float)
     for line in lines:
         cost, _, nodeid = line.partition(" ")
         tests[part(nodeid)] += 1
