@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from mpcli.errors import Failed, InputError
 from mpcli.kit import datasets
 from mpcli.kit.cameras import orbit
-from mpcli.kit.datasets import toys
-from mpcli.kit.datasets.types import Images, Points, Scene, Table, every_eighth, shuffled
+from mpcli.kit.datasets import Images, Pictures, Points, Scene, Split, Table, shuffled, toys
+from mpcli.kit.datasets.types import every_eighth
 
 
 def test_an_epoch_gives_every_item_once():
@@ -55,42 +56,97 @@ def test_nothing_to_draw_from():
         shuffled(0, 3, seed=0)
 
 
+class Lines:
+    """Token sequences of any length; a batch is filled up with 0."""
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def __len__(self):
+        return len(self.lines)
+
+    def __getitem__(self, index):
+        index = range(len(self))[index] if isinstance(index, slice) else index.tolist()
+        return torch.nn.utils.rnn.pad_sequence([self.lines[i] for i in index], batch_first=True)
+
+
+def test_a_split_of_token_sequences():
+    lines = Lines([torch.full((length,), length) for length in range(1, 8)])
+    text = Split(lines, Lines(lines.lines[:2]), Lines(lines.lines[:1]), name="text")
+    drawn = [text.batches(3, seed=5)(step) for step in range(7)]
+    for batch in drawn:
+        assert batch.shape == (3, batch.max())  # as long as its longest
+        assert all(line.count_nonzero() == line[0] for line in batch)
+    assert sorted(int(line[0]) for batch in drawn for line in batch) == sorted(3 * list(range(1, 8)))
+    assert text.describe() == "text: 7 train, 2 validation, 1 test examples"
+    assert text.to("cpu").train is lines
+
+
+def test_a_split_of_pictures_and_their_masks():
+    pixels = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(9, 3, 2, 2).contiguous()
+    masks = (torch.arange(9)[:, None, None] % 2).expand(9, 2, 2)
+    sizes = [5, 2, 2]
+    pairs = Split(*map(Pictures, pixels.split(sizes))).beside(Split(*masks.split(sizes)))
+    for step in range(5):
+        x, mask = pairs.batches(4, seed=1)(step)
+        assert x.shape == (4, 3, 2, 2) and mask.shape == (4, 2, 2)
+        assert torch.equal((x[:, 0] * 255).round() % 2, mask.float())
+    x, mask = pairs.test[:]
+    assert len(pairs.validation) == len(x) == len(mask) == 2 and mask[:, 0, 0].tolist() == [1, 0]
+    moved = pairs.to("meta")
+    assert moved.train.second.device.type == moved.train.first.device.type == "meta"
+
+
 def toy_images(n=11):
-    pictures = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 3) / 255
-    return Images(pictures, pictures[:2], pictures[:3], torch.arange(n), torch.arange(2), torch.arange(3))
+    pixels = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 3)
+    labels = Split(torch.arange(n), torch.arange(2), torch.arange(3))
+    classes = tuple(map(str, range(n)))
+    return Images(*map(Pictures, (pixels, pixels[:2], pixels[:3])), labels=labels, classes=classes)
 
 
 def test_images_and_labels_come_in_the_same_order():
     images = toy_images()
     assert images.shape == (1, 2, 3)
-    plain, labelled = images.batches(4, seed=9), images.labelled_batches(4, seed=9)
+    plain, labelled = images.batches(4, seed=9), images.labelled.batches(4, seed=9)
     for step in range(12):
         x, y = labelled(step)
         assert torch.equal(x, plain(step)) and x.shape == (4, 1, 2, 3)
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), y)
     assert images.describe() == "images: 11 train, 2 validation, 3 test images of 1x2x3"
     with pytest.raises(ValueError, match="images has no labels"):
-        Images(images.train, images.validation, images.test).labelled_batches(4, seed=0)
+        Images(images.train, images.validation, images.test).labelled  # noqa: B018
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_bytes_are_given_as_even_steps_from_0_to_1(levels):
+    k = torch.arange(levels)
+    pictures = Pictures(k.byte()[:, None, None, None], levels=levels)
+    assert torch.equal(pictures[:].flatten(), (k.double() / (levels - 1)).float())
+    assert torch.equal(pictures[torch.tensor([levels - 1, 0])].flatten(), torch.tensor([1.0, 0.0]))
+    assert pictures[1].shape == (1, 1, 1) and pictures[[1, 0], 0].shape == (2, 1, 1)
+    assert pictures[1:].dtype == torch.float32 and pictures.values.dtype == torch.uint8  # the kept ones are unchanged
+    fine = torch.rand(3, 1, 2, 2)
+    assert torch.equal(Pictures(fine)[torch.tensor([2, 0])], fine[[2, 0]])
 
 
 def test_moving_moves_every_tensor():
     points = Points(torch.zeros(4, 3), normals=torch.ones(4, 3))
     cameras = orbit(8, 1.0, 0.0, width=4, height=4)
-    scene = Scene(torch.zeros(8, 3, 4, 4), cameras, every_eighth(8), (1.0, 2.0), tuple("abcdefgh"), points)
+    scene = Scene(Pictures(torch.zeros(8, 3, 4, 4)), cameras, every_eighth(8), (1.0, 2.0), tuple("abcdefgh"), points)
     moved = scene.to("meta")
     for tensor in (moved.images, moved.cameras.pose, moved.cameras.focal, moved.points.xyz, moved.points.normals):
         assert tensor.device.type == "meta"
-    assert moved.points.colours is None and moved.split["train"].device.type == "cpu" and moved.bounds == (1.0, 2.0)
+    assert moved.points.colours is None and moved.split.train.device.type == "cpu" and moved.bounds == (1.0, 2.0)
     images = toy_images().to("meta")
-    assert images.train.device.type == images.test_labels.device.type == "meta"
+    assert images.train.device.type == images.labels.test.device.type == "meta"
     assert scene.describe() == "scene: 7 train, 0 validation, 1 test views of 4x4, 4 points"
     assert points.describe() == "points: 4 points with normals"
 
 
 def test_every_eighth_view_is_held_out():
     split = every_eighth(18)
-    assert split["test"].tolist() == [0, 8, 16] and len(split["validation"]) == 0
-    assert sorted(torch.cat([split["train"], split["test"]]).tolist()) == list(range(18))
+    assert split.test.tolist() == [0, 8, 16] and len(split.validation) == 0
+    assert sorted(torch.cat([split.train, split.test]).tolist()) == list(range(18))
 
 
 # Lookup
@@ -117,10 +173,9 @@ def installed(tmp_path, monkeypatch):
 
 NOISE = """
 import torch
-from mpcli.kit.datasets import Images, Table
+from mpcli.kit.datasets import Images, Pictures, Table
 def noise(argument):
-    n = int(argument or 4)
-    return Images(torch.rand(n, 1, 2, 2), torch.rand(2, 1, 2, 2), torch.rand(2, 1, 2, 2), name="noise")
+    return Images(*(Pictures(torch.rand(n, 1, 2, 2)) for n in (int(argument or 4), 2, 2)), name="noise")
 def line(argument):
     return Table(torch.zeros(4, 1), torch.zeros(2, 1), torch.zeros(2, 1))
 """
@@ -128,61 +183,61 @@ def line(argument):
 
 def test_a_dataset_of_another_distribution_is_an_equal(installed):
     installed("other", {"noise": "other_module:noise", "line": "other_module:line"}, NOISE)
-    assert len(datasets.images("noise").train) == 4
-    assert len(datasets.images("noise:7").train) == 7
-    assert datasets.table("line").train.shape == (4, 1)
-    with pytest.raises(InputError, match=r"line is of kind Table; images is needed here, such as digits"):
-        datasets.images("line")
+    assert len(datasets.load("noise", Images).train) == 4
+    assert len(datasets.load("noise:7", Images).train) == 7
+    assert datasets.load("line", Table).train.shape == (4, 1)
+    with pytest.raises(InputError, match="line is of kind Table; right would be pictures, such as digits"):
+        datasets.load("line", Images)
     with pytest.raises(InputError, match=r"did you mean noise\?"):
-        datasets.images("nosie:3")
+        datasets.load("nosie:3", Images)
 
 
 def test_ours_keep_their_names_and_a_broken_one_breaks_nothing_else(installed):
     installed("aaa", {"digits": "aaa_module:noise", "broken": "aaa_module:missing"}, "import torch\n1 / 0\n")
-    assert len(datasets.images("digits").train) == 1197
+    assert len(datasets.load("digits", Images).train) == 1197
     with pytest.raises(Failed, match=r"dataset broken of aaa 2\.0 does not import: ZeroDivisionError"):
-        datasets.images("broken")
+        datasets.load("broken", Images)
 
 
 def test_names_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"there is no dataset digts: did you mean digits\?"):
-        datasets.images("digts")
+        datasets.load("digts", Images)
     with pytest.raises(InputError, match=r"there is no dataset xyzzy: there are .*blender, .*mnist"):
-        datasets.scene("xyzzy")
+        datasets.load("xyzzy", Scene)
     with pytest.raises(InputError, match=r"there is no file or folder data/nothing\.ply"):
-        datasets.points("data/nothing.ply")
+        datasets.load("data/nothing.ply", Points)
     with pytest.raises(InputError, match="there is no dataset"):
-        datasets.table(str(tmp_path))  # a folder is no table
+        datasets.load(str(tmp_path), Table)  # a folder is no table
     with pytest.raises(InputError, match="there is no dataset : "):
-        datasets.images("")
+        datasets.load("", Images)
 
 
 def test_the_wrong_kind(tmp_path):
-    with pytest.raises(InputError, match="digits is of kind Images; a scene with cameras is needed here"):
-        datasets.scene("digits")
-    with pytest.raises(InputError, match="digits is of kind Images; a mesh is needed here, such as mesh:FILE"):
-        datasets.mesh("digits")
+    with pytest.raises(InputError, match="digits is of kind Images; right would be a scene with cameras, such as"):
+        datasets.load("digits", Scene)
+    with pytest.raises(InputError, match="right would be a point cloud or a mesh, such as points:FILE or mesh:FILE"):
+        datasets.load("digits", Points, trimesh.Trimesh)
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "images", "points", "mesh", "blender", "colmap"])
 def test_the_argument_is_missing_or_is_no_such_thing(tmp_path, name):
-    load = {"points": datasets.points, "mesh": datasets.mesh, "blender": datasets.scene, "colmap": datasets.scene}
-    load = load.get(name, datasets.images)
+    kinds = {"points": Points, "mesh": trimesh.Trimesh, "blender": Scene, "colmap": Scene}
+    kind = kinds.get(name, Images)
     what, other = ("file", tmp_path) if name in ("points", "mesh") else ("folder", tmp_path / "file")
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=rf"{name}: the {what} is missing; right would be {name}:(DIR|FILE)"):
-        load(name)
+        datasets.load(name, kind)
     with pytest.raises(InputError, match=rf"nowhere: there is no such {what}"):
-        load(f"{name}:{tmp_path}/nowhere")
+        datasets.load(f"{name}:{tmp_path}/nowhere", kind)
     with pytest.raises(InputError, match=rf"is a {'folder' if what == 'file' else 'file'}; right would be {name}:"):
-        load(f"{name}:{other}")
+        datasets.load(f"{name}:{other}", kind)
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.xyz").write_text("1 2 3\n")
-    assert len(datasets.points("points:~/a.xyz")) == len(datasets.points("~/a.xyz")) == 1
+    assert len(datasets.load("points:~/a.xyz", Points)) == len(datasets.load("~/a.xyz", Points)) == 1
 
 
 # Distributions in the plane
