@@ -1,7 +1,9 @@
 """Datasets by name, batches as a function of the step, and the distributions in the plane."""
 
+import functools
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 import trimesh
 
 from mpcli.errors import Failed, InputError
-from mpcli.kit import datasets
+from mpcli.kit import datasets, densities
 from mpcli.kit.cameras import orbit
 from mpcli.kit.datasets import Images, Pictures, Points, Scene, Split, Table, shuffled, toys
 from mpcli.kit.datasets.types import every_eighth
@@ -238,6 +240,123 @@ def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.xyz").write_text("1 2 3\n")
     assert len(datasets.load("points:~/a.xyz", Points)) == len(datasets.load("~/a.xyz", Points)) == 1
+
+
+def test_a_path_alone_is_read_as_what_is_asked_for(tmp_path):
+    both = (Points, trimesh.Trimesh)
+    box, cloud = trimesh.creation.box(), trimesh.PointCloud(np.eye(3))
+    for suffix in ("ply", "obj"):
+        box.export(tmp_path / f"box.{suffix}")
+        assert isinstance(datasets.load(str(tmp_path / f"box.{suffix}"), *both), trimesh.Trimesh)
+        assert len(datasets.load(str(tmp_path / f"box.{suffix}"), Points)) == 8
+    cloud.export(tmp_path / "cloud.ply")
+    (tmp_path / "cloud.obj").write_text("# faces follow? no\nv 1 2 3\n")
+    (tmp_path / "cloud.xyz").write_text("1 2 3\n")
+    for name, n in (("cloud.ply", 3), ("cloud.obj", 1), ("cloud.xyz", 1)):
+        assert len(datasets.load(str(tmp_path / name), *both)) == n
+    box.export(tmp_path / "box.stl")
+    assert isinstance(datasets.load(str(tmp_path / "box.stl"), *both), trimesh.Trimesh)
+    # What is wrong with a mesh is said, and not that it is no cloud either.
+    whole = (tmp_path / "box.ply").read_bytes()
+    (tmp_path / "cut.ply").write_bytes(whole[:-3])
+    with pytest.raises(InputError, match=r"cut\.ply: cannot be read as PLY"):
+        datasets.load(str(tmp_path / "cut.ply"), *both)
+
+
+def test_a_dataset_is_read_once_and_what_is_wrong_with_it_is_said(installed):
+    source = "from mpcli.errors import InputError\ncalls = []\n"
+    source += "def bad(argument):\n    calls.append(argument)\n    raise InputError('row 3 is torn')\n"
+    installed("once", {"torn": "once_module:bad"}, source)
+    with pytest.raises(InputError, match="row 3 is torn"):
+        densities.load("torn:x", torch.device("cpu"))
+    assert sys.modules["once_module"].calls == ["x"]
+
+
+# What a dataset must be
+
+
+PREAMBLE = """
+import torch, trimesh
+from torch import nan, ones, zeros
+from mpcli.kit.cameras import orbit
+from mpcli.kit.datasets import Images, Paired, Pictures, Points, Scene, Split, Table
+def rows(train=ones(4, 2), validation=ones(2, 2), test=ones(2, 2)):
+    return Table(train, validation, test)
+def pictures(x=ones(2, 1, 4, 4), test=ones(2, 1, 4, 4), levels=256, **more):
+    return Images(Pictures(x, levels), Pictures(ones(2, 1, 4, 4), levels), Pictures(test, levels), **more)
+def labelled(train=zeros(2).long(), classes=("a", "b")):
+    return pictures(labels=Split(train, zeros(2).long(), zeros(2).long()), classes=classes)
+def scene(x=ones(3, 3, 4, 4), bounds=(1.0, 2.0), split=([0, 1], [], [2]), scale=1.0):
+    cameras, split = orbit(3, 1.0, 0.0, width=4, height=4), Split(*(torch.tensor(p, dtype=torch.int64) for p in split))
+    cameras.pose.mul_(scale)
+    return Scene(Pictures(x), cameras, split, bounds, ("a", "b", "c"))
+def mesh(x=0.0):
+    return trimesh.Trimesh([[x, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
+"""
+
+GOOD = ["rows()", "pictures()", "pictures(torch.rand(3, 1, 4, 4))", "pictures(ones(2, 1, 4, 4).byte(), levels=2)"]
+GOOD += ["labelled()", "scene()", "mesh()", "Points(ones(2, 3))", "Split(*(Paired(ones(2), ones(2)),) * 3)"]
+
+BAD = {
+    "rows(ones(4, 2) * nan)": "train has a number that is not finite; right would be finite numbers",
+    "rows(test=ones(2, 2) / 0)": "test has a number that is not finite",
+    "rows(ones(4, 2).double())": "train is float64; right would be float32",
+    "rows(ones(0, 2))": "train is empty; right would be at least one example",
+    "rows(validation=ones(0, 2))": "validation is empty",
+    "rows(test=ones(0, 2))": "test is empty",
+    "rows(test=ones(2, 3))": r"test is of shape \[3\] and train of \[2\]; right would be one shape",
+    "pictures(255 * ones(2, 1, 4, 4))": r"train has values from 255 to 255; right would be pictures in \[0, 1\]",
+    "pictures(test=-ones(2, 1, 4, 4))": "test has values from -1 to -1",
+    "pictures(nan * ones(2, 1, 4, 4))": "train has values from nan to nan",
+    "pictures(ones(2, 1, 4, 4).double())": r"train is float64; right would be uint8, or float32 in \[0, 1\]",
+    "pictures(ones(2, 4, 4))": r"train has the shape \[2, 4, 4\]; right would be \[pictures, channels, height, width\]",
+    "pictures(ones(2, 1, 4, 5))": r"validation is of shape \[1, 4, 4\] and train of \[1, 4, 5\]",
+    "pictures(16 * ones(2, 1, 4, 4).byte(), levels=16)": "train has a byte of 16 with 16 levels; right would be 0 to 15",
+    "pictures(ones(2, 1, 4, 4).byte(), levels=1)": "train has 1 levels; right would be 2 to 256",
+    "pictures(ones(0, 1, 4, 4))": "train is empty",
+    "labelled(zeros(3).long())": r"labels train is \[3\] of torch.int64; right would be int64 \[2\], one a picture",
+    "labelled(zeros(2))": r"labels train is \[2\] of torch.float32",
+    "labelled(torch.tensor([0, 2]))": "labels train goes from 0 to 2 with 2 classes",
+    "labelled(torch.tensor([-1, 1]))": "labels train goes from -1 to 1",
+    "labelled(classes=())": "labels train goes from 0 to 0 with 0 classes",
+    "scene(2 * ones(3, 3, 4, 4))": "images has values from 2 to 2",
+    "scene(ones(4, 3, 4, 4))": "it has 4 pictures for its cameras and its split",
+    "scene(split=([0, 1], [], [3]))": "it has 3 pictures for its cameras and its split",
+    "scene(split=([0, 1], [], []))": "split test is empty",
+    "scene(bounds=(2.0, 1.0))": "bounds is 2 to 1; right would be two distances",
+    "scene(scale=nan)": "cameras pose has a number that is not finite",
+    "mesh(nan)": "it has no face, or vertices that are not finite",
+    "Points(ones(2, 3) / 0)": "xyz has a number that is not finite",
+    "Points(ones(0, 3))": "it has no point",
+    "Points(ones(2, 3), colours=2 * ones(2, 3))": r"colours has values outside \[0, 1\]",
+    "Split(*(Paired(ones(2), ones(3)),) * 3)": "train pairs 2 with 3; right would be one each",
+}
+
+
+@pytest.mark.parametrize("expression", [*GOOD, *BAD])
+def test_a_dataset_is_judged_where_it_is_loaded(installed, expression):
+    installed("judged", {"theirs": "judged_module:theirs"}, f"{PREAMBLE}def theirs(text):\n    return {expression}\n")
+    load = functools.partial(datasets.load, "theirs", object)
+    if expression in GOOD:
+        load()
+        return
+    with pytest.raises(InputError, match=f"^theirs: {BAD[expression]}"):
+        load()
+
+
+def test_pictures_in_finer_steps_than_bytes_stay_as_they_are(installed):
+    source = f"{PREAMBLE}def theirs(text):\n    return pictures(torch.rand(3, 1, 4, 4) ** 2)\n"
+    installed("judged", {"theirs": "judged_module:theirs"}, source)
+    x = datasets.load("theirs", Images).train
+    assert x.values.dtype == torch.float32 and torch.equal(x[:], x.values)
+
+
+def test_a_page_refuses_data_before_it_trains(installed, mpcli):
+    source = f"{PREAMBLE}def theirs(text):\n    return pictures(test=ones(0, 1, 4, 4))\n"
+    installed("judged", {"theirs": "judged_module:theirs"}, source)
+    result = mpcli("train", "vae", "--data", "theirs", "--out", "run")
+    assert result.code == 2 and "theirs: test is empty; right would be at least one example" in result.err
+    assert not Path("run/metrics.jsonl").exists()
 
 
 # Distributions in the plane

@@ -1,6 +1,7 @@
 """Pictures: the values and splits that the readers promise, real files, and every way a file can be wrong."""
 
 import gzip
+import os
 import pickle
 import struct
 import zlib
@@ -12,7 +13,8 @@ from PIL import Image
 
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.datasets.files import read_npy, read_npz
+from mpcli.kit.datasets import cache, folder
+from mpcli.kit.datasets.files import read_image, read_npy, read_npz
 
 
 def everything(images):
@@ -337,6 +339,106 @@ def test_cutting_and_scaling(tmp_path):
         canvas[:, 10:50] = 255
         Image.fromarray(canvas).save(tmp_path / f"{i}.png")
     assert float(datasets.load(f"images:{tmp_path}@8", datasets.Images).train[:].min()) > 0.99
+
+
+@pytest.fixture
+def small_memory(tmp_path_factory, monkeypatch):
+    """A machine whose memory would be full of four pictures of 6x4 in RGB; the folder of its cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MPCLI_CACHE", str(folder))
+    monkeypatch.setattr(cache, "free_memory", lambda: 4 * 72)
+    return folder
+
+
+def cached(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_pictures_that_memory_should_not_hold_stay_on_disk(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / "ab"[i % 2] / f"{i:02d}.png", seed=i)
+    on_disk = datasets.load(str(tmp_path), datasets.Images)
+    (file,) = cached(small_memory)
+    assert file.stat().st_size == 64 + 20 * 72
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "free_memory", lambda: 10**9)
+        in_memory = datasets.load(str(tmp_path), datasets.Images)
+    assert torch.equal(everything(on_disk), everything(in_memory)) and on_disk.classes == in_memory.classes
+    assert torch.equal(on_disk.labels.test, in_memory.labels.test)
+    for step in range(3):
+        assert torch.equal(on_disk.batches(5, 0)(step), in_memory.batches(5, 0)(step))
+    # It is the file that is read, not a copy of it; and what is done to the tensor does not reach it.
+    on_disk.train.values[0] = 7
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), everything(in_memory))
+    with file.open("r+b") as opened:
+        opened.seek(64)
+        opened.write(bytes([1, 2, 3]))
+    assert datasets.load(str(tmp_path), datasets.Images).train.values.flatten()[:3].tolist() == [1, 2, 3]
+
+
+def test_pictures_on_disk_are_decoded_once_and_again_when_a_file_changes(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    before, read = everything(datasets.load(str(tmp_path), datasets.Images)), []
+    monkeypatch.setattr(
+        folder, "read_image", lambda path, *_, **more: read.append(path) or read_image(path, *_, **more)
+    )
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), before) and not read
+    picture(tmp_path / "03.png", seed=99)
+    os.utime(tmp_path / "03.png", ns=(0, 0))
+    after = everything(datasets.load(str(tmp_path), datasets.Images))
+    assert len(read) == 20 and (after != before).flatten(1).any(1).sum() == 1
+    assert datasets.load(f"{tmp_path}@3", datasets.Images).shape == (3, 3, 3) and len(cached(small_memory)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda whole: whole[:-1], lambda whole: whole + b"x", lambda whole: b"", lambda whole: b"x" + whole[1:]],
+    ids=["cut short", "longer", "empty", "foreign"],
+)
+def test_a_damaged_file_of_pictures_is_made_again(tmp_path, small_memory, damage):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    before = everything(datasets.load(str(tmp_path), datasets.Images))
+    (file,) = cached(small_memory)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), before)
+    assert file.read_bytes() == whole and cached(small_memory) == [file]
+
+
+def test_a_picture_that_is_damaged_leaves_nothing_behind(tmp_path, small_memory):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    path = tmp_path / "07.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"07\.png: is damaged"):
+        datasets.load(str(tmp_path), datasets.Images)
+    assert cached(small_memory) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MPCLI_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Not a directory\); right would be a folder with .* in MPC"
+    ):
+        datasets.load(str(tmp_path), datasets.Images)
+
+
+def test_where_the_cache_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name, value, expected in [
+        ("MPCLI_CACHE", "", "/home/ada/.cache/mpcli"),
+        ("XDG_CACHE_HOME", "/c", "/c/mpcli"),
+        ("MPCLI_CACHE", "~/here", "/home/ada/here"),
+    ]:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv(name, value)
+        assert str(cache.folder()) == expected
+    assert cache.free_memory() > 2**20
 
 
 def test_real_pictures(shared_data):

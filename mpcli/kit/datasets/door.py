@@ -37,10 +37,10 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
         if len(value.faces) == 0 or not np.isfinite(value.vertices).all():
             yield where, "has no face, or vertices that are not finite", "a mesh of triangles"
     elif is_dataclass(value):
-        if isinstance(value, (Points, Scene, Split)):
-            yield from _whole(where, value)
         for of in fields(value):
             yield from _faults(f"{where} {of.name}".strip(), getattr(value, of.name))
+        if isinstance(value, (Points, Scene, Split)):
+            yield from _whole(where, value)
         if isinstance(value, Images):
             yield from _labels(value)
 
