@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Sides, identity
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.run import Run, Trained
 
 
@@ -60,7 +61,7 @@ class Model(nn.Module):
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits") -> None:
-    images = datasets.images(data).to(run.device)
+    images = datasets.load(data, Images).to(run.device)
     model = run.place(Model(cfg, images.shape))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     for x in run.track(images.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam):
@@ -70,7 +71,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "di
         adam.step()
         run.log(nll=nll)
     run.save(model, cfg, shape=images.shape)
-    run.result(nll=-model(images.test).mean())
+    run.result(nll=-model(images.test[:]).mean())
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
 from mpcli.old_checks import identity
@@ -91,12 +92,12 @@ class ConditionalFlow(Flow):
         super().__init__(chain, base(cfg.base, dim), levels)
 
 
-def labelled(spec: str, device: torch.device) -> tuple[Examples, datasets.Images, Tensor]:
+def labelled(spec: str, device: torch.device) -> tuple[Examples, Images, Tensor]:
     """Pictures, as a density sees them and as they are, and the classes of those for testing."""
-    images = datasets.images(spec).to(device)
-    if images.test_labels is None or images.train_labels is None:
+    images = datasets.load(spec, Images).to(device)
+    if images.labels is None:
         raise InputError(f"{spec}: has no labels; right would be labelled pictures such as digits")
-    return Examples(images, images.levels), images, images.test_labels
+    return Examples(images, images.levels), images, images.labels.test
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of labelled pictu
     model.fit_scale(examples)
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
-    batches = images.labelled_batches(cfg.batch, run.seed)
+    batches = images.labelled.batches(cfg.batch, run.seed)
     for x, c in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
         loss = -model(examples.continuous(x), c).mean()
         adam.zero_grad()

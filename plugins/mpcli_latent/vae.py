@@ -28,6 +28,7 @@ from torch.nn.functional import softplus
 
 from mpcli.checks import Case
 from mpcli.kit import datasets, densities
+from mpcli.kit.datasets import Images, Pictures
 from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 
@@ -93,7 +94,7 @@ Importance = Annotated[int, "samples K of the importance-weighted log-likelihood
 def train(
     cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits", importance: Importance = 500
 ) -> None:
-    images = datasets.images(data).to(run.device)
+    images = datasets.load(data, Images).to(run.device)
     run.say(images.describe())
     model = run.place(VAE(cfg, images.shape))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
@@ -111,7 +112,7 @@ def train(
 
 
 @torch.no_grad()
-def held_out(model: VAE, x: Tensor, samples: int) -> dict[str, float]:
+def held_out(model: VAE, x: Tensor | Pictures, samples: int) -> dict[str, float]:
     """ELBO and importance-weighted nll of images, both in nats an image."""
     size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
     elbo = -densities.nll(model, x).mean()
@@ -127,7 +128,7 @@ def evaluate(
     importance: Importance = 500,
 ) -> None:
     model = trained.load(VAE, Config)
-    images = datasets.images(data or trained.options["data"], shape=model.shape).to(run.device)
+    images = datasets.load(data or trained.options["data"], Images, shape=model.shape).to(run.device)
     run.say(images.describe())
     run.result(**held_out(model, images.test, importance))
 
@@ -142,7 +143,7 @@ def sample(
     model = trained.load(VAE, Config)
     run.image("samples.png", model.likelihood(model.prior().sample((n,))).mean)
 
-    x = datasets.images(trained.options["data"], shape=model.shape).to(run.device).test[: 2 * pairs]
+    x = datasets.load(trained.options["data"], Images, shape=model.shape).to(run.device).test[: 2 * pairs]
     z = model.posterior(x).mean
     run.image("reconstructions.png", torch.cat([model.data(x), model.likelihood(z).mean]).unflatten(0, (2, -1)))
 

@@ -51,7 +51,7 @@ def render(
     background: Annotated[Literal["white", "black", "transparent"], "what is behind the object"] = "white",
     specular: Annotated[float, "strength of the highlight", Interval(ge=0, le=1)] = 0.15,
 ) -> None:
-    mesh = datasets.mesh(data)
+    mesh = datasets.load(data, trimesh.Trimesh)
     meshes.require_faces(mesh, data)
     run.say(f"{data}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
     turning = path == "orbit" or run.suffix in (".gif", ".mp4")

@@ -88,13 +88,14 @@ def test_bernoulli_pixels_are_binarised_at_a_half():
 
 def independent_pixels(decoder: str) -> float:
     """Test nll, in nats, of a model without z: the mean image, with one noise level for the Gaussian."""
-    images = datasets.images("digits")
+    images = datasets.load("digits", datasets.Images)
+    train, test = images.train[:], images.test[:]
     if decoder == "gaussian":
-        mean = images.train.mean(0)
-        noise = (images.train - mean).square().mean().sqrt()
-        return -float(Normal(mean, noise).log_prob(images.test).flatten(1).sum(1).mean())
-    share = ((images.train > 0.5).float().sum(0) + 0.5) / (len(images.train) + 1)
-    return -float(Bernoulli(share).log_prob((images.test > 0.5).float()).flatten(1).sum(1).mean())
+        mean = train.mean(0)
+        noise = (train - mean).square().mean().sqrt()
+        return -float(Normal(mean, noise).log_prob(test).flatten(1).sum(1).mean())
+    share = ((train > 0.5).float().sum(0) + 0.5) / (len(train) + 1)
+    return -float(Bernoulli(share).log_prob((test > 0.5).float()).flatten(1).sum(1).mean())
 
 
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])

@@ -174,7 +174,7 @@ def test_real_scans(mpcli, shared_data):
     """397 points of the Stanford bunny, seen from one side, in a PCD file."""
     scan = ("--data", f"points:{shared_data / 'pointclouds' / 'bun0.pcd'}")
     run = mpcli("train", "igr", *scan, *TINY, "--steps", 150).path
-    cloud = igr.read(scan[1])[0]
+    cloud = igr.read(scan[1])[0].train
     assert trained(run).value(cloud.xyz).abs().mean() < 0.01 * (cloud.xyz.amax(0) - cloud.xyz.amin(0)).norm()
     picture = iio.imread(mpcli("render", run, "--size", 32, "--quiet").path)
     assert (picture < 250).any(-1).mean() > 0.1

@@ -115,31 +115,25 @@ class IGR(nn.Module):
         return self.scale * self.last(h)[:, 0], slope + direct
 
 
-def read(data: str) -> tuple[datasets.Points, datasets.Points, trimesh.Trimesh | None]:
-    """The points to learn from and those held out; and the true surface, where `data` names a mesh.
+def read(data: str) -> tuple[datasets.Split[datasets.Points], trimesh.Trimesh | None]:
+    """The points, and the true surface where `data` names a mesh.
 
     A mesh gives 20,000 points and none is held out, as it can be compared with itself. Of a cloud a tenth is held out.
     """
-    try:
-        surface = datasets.mesh(data)
-    except InputError:  # then it must be a cloud, or what is wrong with it is said below
-        cloud = datasets.points(data)
-        if len(cloud) < 20 or cloud.xyz.amax(0).equal(cloud.xyz.amin(0)):
-            raise InputError(
-                f"{data}: {len(cloud)} points show no surface; 20 different ones or more would be right"
-            ) from None
-        order = torch.from_numpy(np.random.RandomState(0).permutation(len(cloud)))
-        return pick(cloud, order[len(cloud) // 10 :]), pick(cloud, order[: len(cloud) // 10]), None
-    cloud = sampled(surface, 20_000, seed=0)
-    return cloud, pick(cloud, torch.arange(0)), surface
-
-
-def pick(cloud: datasets.Points, index: Tensor) -> datasets.Points:
-    return datasets.Points(cloud.xyz[index], None if cloud.normals is None else cloud.normals[index])
+    found = datasets.load(data, datasets.Points, trimesh.Trimesh)
+    if isinstance(found, trimesh.Trimesh):
+        cloud = sampled(found, 20_000, seed=0)
+        return datasets.Split(cloud, cloud[:0], cloud[:0]), found
+    if len(found) < 20 or found.xyz.amax(0).equal(found.xyz.amin(0)):
+        raise InputError(f"{data}: {len(found)} points show no surface; 20 different ones or more would be right")
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(found)))
+    tenth = len(found) // 10
+    return datasets.Split(found[order[tenth:]], found[:0], found[order[:tenth]]), None
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to draw one from"] = "spot") -> None:
-    cloud, held_out, surface = read(data)
+    points, surface = read(data)
+    cloud, held_out = points.train, points.test
     run.say(f"{data}: {len(cloud)} points to learn from, {len(held_out)} held out")
     if cfg.normals and cloud.normals is None:
         raise InputError(
@@ -204,8 +198,8 @@ def evaluate(
     data: Annotated[str | None, "point cloud or mesh to compare with; that of the run where none is named"] = None,
     resolution: Annotated[int, "cells along the longest side", Interval(ge=2, le=1024)] = 128,
 ) -> None:
-    _, held_out, surface = read(data or trained.options["data"])
-    run.result(chamfer=chamfer(trained.load(IGR, Config), surface, held_out, resolution))
+    points, surface = read(data or trained.options["data"])
+    run.result(chamfer=chamfer(trained.load(IGR, Config), surface, points.test, resolution))
 
 
 def marching_cubes(

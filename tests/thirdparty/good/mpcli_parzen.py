@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Sides, identity
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.run import Run, Trained
 
 
@@ -39,18 +40,18 @@ class Parzen(nn.Module):
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "stripes:4") -> None:
-    images = datasets.images(data)
+    images = datasets.load(data, Images).to(run.device)
     model = run.place(Parzen(cfg, images.train.shape))
-    model.centres.copy_(images.train)
+    model.centres.copy_(images.train[:])
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     for _ in run.track(lambda step: step, cfg.steps, model=model, adam=adam):
-        loss = -model(images.validation.to(run.device)).mean()
+        loss = -model(images.validation[:]).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
         run.log(nll=loss)
     run.save(model, cfg, shape=images.train.shape)
-    run.result(nll=-model(images.test.to(run.device)).mean())
+    run.result(nll=-model(images.test[:]).mean())
 
 
 @torch.no_grad()
