@@ -91,23 +91,18 @@ def gradcheck() -> Iterator[Case]:
 '''
 
 TEST = """\
-import subprocess
-import sys
-
-
-def mpcli(*arguments: str) -> str:
-    command = [sys.executable, "-m", "mpcli", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+from mpcli.cli import run
 
 
 def test_it_trains_and_samples(tmp_path):
-    run = mpcli("train", "{name}", "--steps", "20", "--out", str(tmp_path / "run"))
-    picture = mpcli("sample", run, "--out", str(tmp_path / "samples.png"))
-    assert open(picture, "rb").read(8) == b"\\x89PNG\\r\\n\\x1a\\n"
+    assert run(["train", "{name}", "--steps", "20", "--out", str(tmp_path / "run")]) == 0
+    picture = tmp_path / "samples.png"
+    assert run(["sample", str(tmp_path / "run"), "--out", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\\x89PNG")
 
 
 def test_its_equations_hold(tmp_path):
-    mpcli("gradcheck", "{name}", "--out", str(tmp_path / "report.json"))
+    assert run(["gradcheck", "{name}", "--out", str(tmp_path / "report.json")]) == 0
 """
 
 
