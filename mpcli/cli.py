@@ -27,7 +27,6 @@ SUMMARY = {
     "evaluate": "Held-out metrics of trained runs; several runs make one table.",
     "gradcheck": "Check the mathematics of pages, or of the whole book, numerically.",
 }
-GLOBAL = ("json", "quiet", "debug", "seed", "device", "out", "config", "resume", "checkpoint", "seeds")
 
 
 class VerbGroup(TyperGroup):
@@ -56,12 +55,12 @@ class VerbGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         page, directory = _subject(args[0], self.verb)
-        return page.name, _command(self.verb, page, directory), args[1:]
+        return page.name, _command(self.verb, page, directory, ctx.obj), args[1:]
 
 
 def _subject(text: str, verb: str) -> tuple[Page, Path | None]:
     """The page that SUBJECT names, and the run directory where it names one."""
-    from mpcli.run import read_record
+    from mpcli.store import read_record
 
     if text == "-":
         text = _from_standard_input()
@@ -92,25 +91,29 @@ def _from_standard_input() -> str:
     return lines[-1]
 
 
-def _command(verb: str, page: Page, directory: Path | None) -> Any:
-    """The Typer command of a page's verb; `directory` is the run that SUBJECT named, if it named one."""
-    from mpcli import options
+def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, ...]) -> Any:
+    """The Typer command of a page's verb.
 
-    function = page.function(verb)
-    signature = options.read(function)
+    Args:
+        directory: the run that SUBJECT named, if it named one.
+        command: the whole command line, for the run's record.
+    """
+    from mpcli import options
+    from mpcli.execute import Request
+
+    signature = Request(page, verb).signature
 
     def call(**given: Any) -> None:
-        from mpcli.execute import Request, execute, report
+        from mpcli.execute import execute
+        from mpcli.report import report
 
-        common = {name: given.pop(name, None) for name in GLOBAL}
-        others = [Path(text) for text in given.pop("others", None) or ()]
-        request = Request(page, verb, function, signature, directory, given, **common)
-        if not others:
-            report([execute(request)], request)
-            return
-        from mpcli.execute import execute_all
-
-        report(execute_all(request, others), request)
+        others = given.pop("others", None) or ()
+        requests = [Request(page, verb, directory, given, command)]
+        requests += [_further(text, requests[0]) for text in others]
+        common = requests[0].common
+        if others and common.out:
+            raise InputError("--out: several runs are evaluated, and each writes its own run; leave --out away")
+        report([execute(request) for request in requests], common.json, common.quiet)
 
     parameters = options.parameters(signature, verb in TRAINING)
     if verb == "evaluate":
@@ -124,6 +127,17 @@ def _command(verb: str, page: Page, directory: Path | None) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(page.name, help=text, cls=PageCommand)(call)
     return typer.main.get_command(app)
+
+
+def _further(text: str, first: Any) -> Any:
+    """The request for one more run, with those of the first one's options that its page knows."""
+    from mpcli import options
+    from mpcli.execute import Request
+
+    page, directory = _subject(text, first.verb)
+    known = {option.name for option in (*Request(page, first.verb).signature.options, *options.COMMON)}
+    given = {name: value for name, value in first.given.items() if name in known}
+    return Request(page, first.verb, directory, given, first.command)
 
 
 class PageCommand(TyperCommand):
@@ -208,6 +222,7 @@ def build() -> TyperGroup:
 
 
 def _gradcheck(
+    ctx: typer.Context,
     subjects: Annotated[list[str] | None, typer.Argument(metavar="[PAGE]...", help="pages; none means all")] = None,
     out: Annotated[Path | None, typer.Option(help="run directory, or a .json file for the report")] = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
@@ -215,9 +230,9 @@ def _gradcheck(
     quiet: Annotated[bool, typer.Option(help="no table")] = False,
     debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
 ) -> None:
-    from mpcli.execute import gradcheck
+    from mpcli.gradcheck import gradcheck
 
-    gradcheck(subjects or [], out=out, seed=seed, as_json=as_json, quiet=quiet)
+    gradcheck(subjects or [], out=out, seed=seed, as_json=as_json, quiet=quiet, command=ctx.obj)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -229,7 +244,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line on `arguments`; the exit code."""
     debug = "--debug" in arguments
     try:
-        code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False)
+        code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False, obj=tuple(arguments))
         sys.stdout.flush()
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             print("mpcli: interrupted", file=sys.stderr)

@@ -46,7 +46,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """What a page says, with its verbs and options; or what a run was and what came of it."""
-    from mpcli.run import read_json, read_record
+    from mpcli.store import read_json, read_record
 
     path = Path(subject)
     if (path / "run.json").exists():
@@ -95,7 +95,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     import torch
 
-    from mpcli.run import runs_root
+    from mpcli.store import runs_root
 
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     facts |= {name: metadata.version(name) for name in ("mpcli", "torch", "numpy", "gymnasium", "trimesh")}

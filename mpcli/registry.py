@@ -19,8 +19,12 @@ GROUP = "mpcli.plugins"
 VERBS = ("train", "sample", "render", "marching_cubes", "fit_smpl", "rl_run", "evaluate", "gradcheck")
 TRAINING = ("train", "rl_run")  # the verbs whose run holds a model, and which --resume continues
 
-_VERB = re.compile(rf"^def ({'|'.join(VERBS)})\(", re.MULTILINE)
+_DEFINED = re.compile(r"^(?:async )?def (\w+)\(", re.MULTILINE)
+_IMPORTED = re.compile(r"^from [.\w]+ import (\((?:#[^\n]*|[^)#])*\)|(?:\\\n|[^\n])*)", re.MULTILINE)
+_NAME = re.compile(r"(?:\w+\s+as\s+)?(\w+)")
+_COMMENT = re.compile(r"#[^\n]*")
 _CHAPTER = re.compile(r"Chapter (\d+)\.\s*(.*)")
+_LISTED = re.compile(r"^(\w+): ", re.MULTILINE)
 
 
 def find_source(module: str) -> Path | None:
@@ -40,14 +44,14 @@ def find_source(module: str) -> Path | None:
     return Path(origin) if origin and origin.endswith(".py") else None
 
 
+def _end_of_docstring(source: str) -> int:
+    opening = re.match(r'(?:\s*#[^\n]*\n|\s)*[rR]?("""|\'\'\')', source)
+    return source.find(opening.group(1), opening.end()) + 3 if opening else 0
+
+
 def _docstring(source: str) -> str:
     # Parsing stops at the end of the docstring: a hundred whole pages would take a second.
-    opening = re.match(r'(?:\s*#[^\n]*\n|\s)*[rR]?("""|\'\'\')', source)
-    if opening:
-        end = source.find(opening.group(1), opening.end())
-        head = source[: end + 3] if end > 0 else ""
-    else:
-        head = source
+    head = source[: _end_of_docstring(source)] or source
     try:
         return ast.get_docstring(ast.parse(head)) or ""
     except SyntaxError:
@@ -85,8 +89,12 @@ class Page:
 
     @cached_property
     def verbs(self) -> tuple[str, ...]:
-        """The verbs that the page defines, in the order of `VERBS`."""
-        found = set(_VERB.findall(self.source or ""))
+        """The verbs that the page defines or imports at its top level, in the order of `VERBS`."""
+        source = self.source or ""
+        code = source[_end_of_docstring(source) :]
+        found = set(_DEFINED.findall(code))
+        for names in _IMPORTED.findall(code):
+            found.update(_NAME.findall(_COMMENT.sub("", names)))
         return tuple(verb for verb in VERBS if verb in found)
 
     @property
@@ -187,12 +195,12 @@ def pages() -> dict[str, Page]:
         else:
             found[page.name] = page
 
-    def place(item: tuple[str, Page]) -> tuple[int, str, float, str]:
+    def place(item: tuple[str, Page]) -> tuple[int, str, int, str]:
         page = item[1]
-        # Entry points come sorted by name out of an installed distribution; the chapter's docstring names its pages
+        # Entry points come sorted by name out of an installed distribution; the chapter's docstring lists its pages
         # in reading order.
-        named = re.search(rf"\b{re.escape(page.name)}\b", _chapter_docstring(page.module.rpartition(".")[0]))
-        return (*page.chapter, named.start() if named else float("inf"), page.name)
+        listed = _LISTED.findall(_chapter_docstring(page.module.rpartition(".")[0]))
+        return (*page.chapter, listed.index(page.name) if page.name in listed else len(listed), page.name)
 
     return dict(sorted(found.items(), key=place))
 

@@ -1,7 +1,5 @@
 """One training at several seeds, side by side over the cores: a run that holds one run a seed, and what they share."""
 
-import csv
-import json
 import os
 import signal
 import statistics
@@ -9,15 +7,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from mpcli import curves
 from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import spoken
-from mpcli.run import Run, Stop, read_record
+from mpcli.run import Run
+from mpcli.stop import Stop
+from mpcli.store import read_record
 
-SMOOTH = 20  # a curve is drawn as means over a part of the run, one in so many; the file holds it as it was
+BAND: tuple[Callable[[Sequence[float]], float], ...] = (statistics.median, min, max)
 
 
 def child(run: Path, seed: int) -> Path:
@@ -92,54 +92,19 @@ def _sum_up(run: Run, seeds: Sequence[int]) -> None:
     """seeds.csv, curves.csv, curves.png; and each metric's median, least and greatest as the result."""
     results = [read_record(child(run.dir, seed))["result"] for seed in seeds]
     shared = [name for name in results[0] if all(name in result for result in results)]
-    with run.file("seeds.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["seed", *shared])
-        writer.writerows(
-            [seed, *(result[name] for name in shared)] for seed, result in zip(seeds, results, strict=True)
-        )
+    rows = [[seed, *(result[name] for name in shared)] for seed, result in zip(seeds, results, strict=True)]
+    run.table("seeds.csv", ["seed", *shared], rows)
     for name in shared:
         values = [result[name] for result in results]
         run.result(**{name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)})
-    logged = [_rows(child(run.dir, seed) / "metrics.jsonl") for seed in seeds]
-    steps = sorted(set.intersection(*(set(rows) for rows in logged)))
-    if steps:
-        names = [name for name in logged[0][steps[0]] if all(name in rows[step] for rows in logged for step in steps)]
-        curves = {name: [[rows[step][name] for step in steps] for rows in logged] for name in names}
-        _write_curves(run, steps, curves)
-        _draw_curves(run, steps, curves)
+    logged = [curves.rows(child(run.dir, seed) / "metrics.jsonl") for seed in seeds]
+    if found := curves.of_seeds(logged):
+        _write_curves(run, found)
+        run.figure("curves.png", curves.figure(found, run.heading))
 
 
-def _rows(path: Path) -> dict[int, dict[str, float]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {row.pop("step"): row for row in rows}
-
-
-def _write_curves(run: Run, steps: list[int], curves: dict[str, list[list[float]]]) -> None:
-    with run.file("curves.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", *(f"{name}_{what}" for name in curves for what in ("median", "min", "max"))])
-        for i, step in enumerate(steps):
-            columns = [[curve[i] for curve in seeds] for seeds in curves.values()]
-            writer.writerow([step, *(f(column) for column in columns for f in (statistics.median, min, max))])
-
-
-def _draw_curves(run: Run, steps: list[int], curves: dict[str, list[list[float]]]) -> None:
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    figure = Figure((7, 2.5 * len(curves)), layout="constrained")
-    panels: Any = figure.subplots(len(curves), squeeze=False, sharex=True)[:, 0]
-    width = max(1, len(steps) // SMOOTH)
-    for axes, (name, seeds) in zip(panels, curves.items(), strict=True):
-        smooth = np.stack([np.convolve(curve, np.ones(width) / width, "valid") for curve in seeds])
-        at = steps[width - 1 :]
-        axes.fill_between(at, smooth.min(0), smooth.max(0), alpha=0.2, linewidth=0, label="all seeds")
-        axes.plot(at, smooth.T, linewidth=0.5, color="C0", alpha=0.5)
-        axes.plot(at, np.median(smooth, 0), label=f"median of {len(seeds)}")
-        axes.set_ylabel(name)
-    panels[0].legend(fontsize=8)
-    panels[-1].set_xlabel("step" if width == 1 else f"step; means of {width} logged values")
-    with run.file("curves.png") as path:
-        figure.savefig(path, dpi=120)
+def _write_curves(run: Run, found: dict[str, curves.Curve]) -> None:
+    columns = [[f(column) for column in zip(*c.seeds, strict=True)] for c in found.values() for f in BAND]
+    names = [f"{name}_{what}" for name in found for what in ("median", "min", "max")]
+    steps = next(iter(found.values())).steps
+    run.table("curves.csv", ["step", *names], zip(steps, *columns, strict=True))

@@ -224,3 +224,74 @@ def test_a_terminal_gets_a_bar_and_no_color_is_honoured(toy, tmp_path):
     assert "\x1b[38" in seen["rich"] or "\x1b[3" in seen["rich"]
     assert "\x1b[3" not in seen["plain"]
     assert "\x1b" not in seen["dumb"]
+
+
+SHARED = '''"""Shared: its verbs are written elsewhere.
+
+def evaluate( is prose here, and so is
+from nowhere import rl_run
+"""
+from os import path  # a comment, (sample
+from zbook_verbs import draw as sample, train
+from zbook_verbs import (
+    trace as render,  # (as a comment)
+    evaluate,
+)
+from zbook_verbs import width, \\
+    gradcheck
+if True:
+    from zbook_verbs import marching_cubes
+'''
+VERB_SOURCE = '''"""Verbs."""
+from mpcli.run import Run
+
+width = 3
+
+
+def train(run: Run, steps: int = 3) -> None:
+    for _ in run.track(lambda step: step, steps):
+        run.log(loss=1.0)
+
+
+trace = draw = evaluate = gradcheck = marching_cubes = train
+'''
+
+
+def test_imported_verbs_are_verbs_of_the_page(book, mpcli):
+    folder = book("zbook", shared=SHARED)
+    (folder / "zbook_verbs.py").write_text(VERB_SOURCE)
+    verbs = next(entry["verbs"] for entry in mpcli("list", "--json").json if entry["name"] == "shared")
+    assert verbs == ["train", "sample", "render", "evaluate", "gradcheck"]
+    assert "shared" in mpcli("render", "--help").out
+    assert mpcli("train", "shared").code == 0
+
+
+def test_the_record_holds_the_command_that_was_run(toy, mpcli):
+    run = mpcli("train", "toy", "--steps", 2, "--kind", "b").path
+    assert (run / "command.txt").read_text() == "mpcli train toy --steps 2 --kind b\n"
+    assert mpcli("train", run, "--resume", "--steps", 4).code == 0
+    assert (run / "command.txt").read_text().splitlines()[1] == f"mpcli train {run} --resume --steps 4"
+
+
+def test_further_runs_are_evaluated_with_the_options_that_their_page_knows(toy, book, mpcli):
+    book(toy=TRAINER, tother=TRAINER.replace(", scale: float = 1.0", "").replace("scale * ", ""))
+    runs = [mpcli("train", page, "--seed", 1).path for page in ("toy", "tother")]
+    first, second = mpcli("evaluate", *runs, "--scale", 2, "--json").json
+    assert first["metrics"]["loss"] == pytest.approx(2 * second["metrics"]["loss"])
+    assert "--out" in one_sentence(mpcli("evaluate", *runs, "--out", "table"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"device": "gpu"}', ["device", "auto, cpu, cuda, mps"]),
+        ('{"seed": "x"}', ["seed", "integer"]),
+        ('{"seed": null}', ["seed", "integer"]),
+        ('{"seeds": [1]}', ["seeds", "integer"]),
+        ('{"seed": 1e30}', ["seed", "less than"]),
+    ],
+)
+def test_common_options_of_a_file_are_judged_like_those_of_a_page(toy, mpcli, tmp_path, text, words):
+    (tmp_path / "a.json").write_text(text)
+    sentence = one_sentence(mpcli("train", "toy", "--config", "a.json"))
+    assert all(word in sentence for word in ["a.json", *words])

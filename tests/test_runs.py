@@ -15,7 +15,8 @@ import torch
 from toy import TRAINER
 
 from mpcli.errors import InputError
-from mpcli.run import Run, Trained, new_directory
+from mpcli.run import Run, Trained
+from mpcli.store import new_directory
 
 
 @pytest.fixture

@@ -2,6 +2,14 @@
 
 A flow moves samples of a simple base distribution through an invertible map, so that it has an exact density as
 autoregressive models do, and a latent space as variational autoencoders do, of the same dimension as the data.
-In reading order: linear_flow, planar, nice, realnvp, glow, conditional_coupling, srflow, styleflow,
-cflow.
+
+linear_flow: an invertible matrix
+planar: one bend after another
+nice: additive coupling
+realnvp: affine coupling
+glow: invertible 1x1 convolutions
+conditional_coupling: coupling that sees a condition
+srflow: super-resolution
+styleflow: attributes in a latent space
+cflow: anomaly detection
 """

@@ -1,4 +1,4 @@
 """Chapter 2. Latent variables: models with a hidden cause.
 
-Pages: vae.
+vae: variational autoencoder
 """

@@ -1,4 +1,4 @@
 """Chapter 11. Mathematics: what everything above rests on.
 
-Pages: derivatives.
+derivatives: the identities of differentiation
 """

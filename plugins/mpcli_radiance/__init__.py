@@ -1,4 +1,4 @@
 """Chapter 8. Radiance fields: scenes as fields of colour and density.
 
-Pages: nerf.
+nerf: a scene as a network, seen along rays
 """

@@ -1,5 +1,14 @@
 """Chapter 10. Reinforcement learning: acting, and learning from what happens.
 
-In reading order: bandit, value_iteration, policy_iteration, monte_carlo, td0, q_learning, sarsa, dyna, dqn, reinforce,
-actor_critic.
+bandit: one state, many arms
+value_iteration: planning by the optimality equation
+policy_iteration: planning by evaluation and improvement
+monte_carlo: learning from whole episodes
+td0: learning from one step
+q_learning: off-policy control
+sarsa: on-policy control
+dyna: learning and planning together
+dqn: Q-learning with a network
+reinforce: the policy gradient
+actor_critic: a policy and its critic
 """

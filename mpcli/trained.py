@@ -1,0 +1,75 @@
+"""A finished training run, as the verbs that read a model see it."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mpcli import store
+from mpcli.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    M = TypeVar("M", bound=nn.Module)
+
+
+class Trained:
+    """A finished training run that another verb reads.
+
+    Attributes:
+        dir: its directory.
+        options: every option of that run, by name.
+        extras: what the page gave to `Run.save` beside model and configuration.
+        heading: the line that a picture carries: page, data or environment, the main metric of that run.
+    """
+
+    def __init__(self, directory: Path, device: "torch.device | str" = "cpu") -> None:
+        self.dir = directory
+        self.options: dict[str, Any] = store.tuples(store.read_json(directory / "config.json"))
+        path = directory / "model.json"
+        if not path.exists():
+            if seeds := sorted(directory.glob("seed-*")):
+                raise InputError(f"{directory}: holds a run of each seed; name one of them, such as {seeds[0]}")
+            raise InputError(
+                f"{directory}: holds no trained model (its training did not finish); continue it with --resume"
+            )
+        self._about = store.tuples(store.read_json(path))
+        self._device = device
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        return self._about["extras"]
+
+    @property
+    def heading(self) -> str:
+        try:
+            record = store.read_record(self.dir)
+        except InputError:  # a model alone serves as well
+            return ""
+        return store.heading(record["page"], self.options, record.get("result") or {})
+
+    def load(self, model: "Callable[..., M]", config: Callable[..., Any]) -> "M":
+        """The trained model, on the run's device and in eval mode: `model(config(**saved), **extras)`.
+
+        Raises:
+            InputError: the weights are missing, damaged, or of another version of the page.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = self.dir / "model.safetensors"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); train the page again") from error
+        if hashlib.sha256(data).hexdigest() != self._about["sha256"]:
+            raise InputError(f"{path}: is damaged (its checksum is not the one in model.json); train the page again")
+        try:
+            built = model(config(**self._about["config"]), **self.extras)
+            built.load_state_dict(load(data))
+        except (SafetensorError, TypeError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise InputError(f"{path}: does not fit this page's version ({first}); train the page again") from error
+        return built.to(self._device).eval()
