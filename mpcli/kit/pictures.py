@@ -24,6 +24,7 @@ NAME = 8.0  # size of the names of rows, columns and lines, points
 MARGIN = 8  # pixels around everything
 GAP = 2  # pixels of frame around each image of a sheet
 SHEET = 640  # pixels along a side up to which a sheet of small images is enlarged
+SEEN = 48  # pixels along the longer side that an image has at least, however many there are
 TILE = 160  # pixels along a side up to which one image is enlarged
 PANEL = 340  # pixels along the longer side of a map of the plane
 
@@ -68,7 +69,8 @@ def tiles(
     across = min(across, len(pixels))
     down = math.ceil(len(pixels) / across)
     tall, wide = pixels.shape[1:3]
-    factor = max(1, min(SHEET // (across * wide), SHEET // (down * tall), TILE // max(wide, tall)))
+    room = min(SHEET // (across * wide), SHEET // (down * tall), TILE // max(wide, tall))
+    factor = max(room, math.ceil(SEEN / max(wide, tall)))
     sheet = _sheet(pixels.repeat(factor, 1).repeat(factor, 2), across)
     step_x, step_y = factor * wide + GAP, factor * tall + GAP
 
