@@ -31,7 +31,7 @@ from mpcli.checks import Case, identity
 from mpcli.kit import datasets, meshes, raster
 from mpcli.kit.cameras import Cameras, orbit
 from mpcli.kit.rotations import axis_angle_to_matrix
-from mpcli.run import Run
+from mpcli.run import ANIMATIONS, Run
 
 UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 BACKGROUND = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": None}
@@ -53,7 +53,7 @@ def render(
     mesh = datasets.mesh(data)
     meshes.require_faces(mesh, data)
     run.say(f"{data}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
-    turning = path == "orbit" or run.suffix in (".gif", ".mp4")
+    turning = path == "orbit" or run.suffix in ANIMATIONS
     cameras = around(frames if turning else 1, elevation, azimuth, zoom, up, size)
     pictures = raster.render_mesh(
         fitted(mesh), cameras.to(run.device), background=BACKGROUND[background], specular=specular

@@ -29,7 +29,7 @@ from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
 from mpcli.kit.rotations import axis_angle_to_matrix
-from mpcli.run import Run
+from mpcli.run import ANIMATIONS, Run
 from mpcli_bodies.smpl import gltf
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
 from mpcli_bodies.smpl.view import camera_for, upward
@@ -198,7 +198,7 @@ def render(
     shape = torch.zeros(1, model.shapes, device=run.device)
     shape[0, : len(known)] = shape.new_tensor(known)
     motion = motion.to(run.device)
-    moving, up = run.suffix in (".gif", ".mp4"), upward(model(shape.expand(len(motion), -1), motion.poses)[1])
+    moving, up = run.suffix in ANIMATIONS, upward(model(shape.expand(len(motion), -1), motion.poses)[1])
 
     if run.suffix == ".glb":
         still, joints = model(shape, torch.zeros_like(motion.poses[:1]))

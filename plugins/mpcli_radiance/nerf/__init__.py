@@ -36,7 +36,7 @@ from mpcli.checks import Case
 from mpcli.kit import datasets, metrics, rays
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
-from mpcli.run import Run, Trained
+from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_radiance.nerf.views import around, extent
 
 BACKGROUND = {"white": 1.0, "black": 0.0}
@@ -299,7 +299,7 @@ def render(
             row.insert(0, rays.over(scene.images[index[i]], model.background))
         rows.append(torch.stack(row))
     pictures = torch.stack(rows).clamp(0, 1)  # [R, K, 3, H, W]
-    if path == "orbit" or run.suffix in (".gif", ".mp4"):
+    if path == "orbit" or run.suffix in ANIMATIONS:
         pictures = torch.cat(list(pictures.unbind(1)), -1)  # side by side: [R, 3, H, K W]
     run.image("orbit.gif" if path == "orbit" else "test.png", pictures, fps=15)
 

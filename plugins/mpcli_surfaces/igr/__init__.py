@@ -42,7 +42,7 @@ from mpcli.errors import Failed, InputError
 from mpcli.kit import datasets, isosurface, metrics
 from mpcli.kit.datasets.spot import sampled
 from mpcli.kit.sphere_tracing import box_interval, trace
-from mpcli.run import Run, Trained
+from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_surfaces.mesh import around
 
 SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
@@ -232,7 +232,7 @@ def render(
 ) -> None:
     """Sphere tracing; the colour of a point is its normal n = grad f / |grad f|, as (n + 1) / 2."""
     model = trained.load(IGR, Config)
-    turning = path == "orbit" or run.suffix in (".gif", ".mp4")
+    turning = path == "orbit" or run.suffix in ANIMATIONS
     low, high = (torch.tensor(corner, device=model.low.device) for corner in model.box())
     middle, reach = (low + high) / 2, (model.high - model.low).norm() / 2
     cameras = around(frames if turning else 1, elevation, azimuth, zoom, up, 2 * size).to(low.device)
