@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
@@ -47,6 +48,7 @@ def tiles(
     *,
     across: int | None = None,
     marks: Sequence[tuple[int, int, Box]] = (),
+    scale: tuple[str, float, float, str] | None = None,
 ) -> Figure:
     """A sheet of images, the small ones enlarged by a whole factor, with names over its columns and beside its rows.
 
@@ -58,6 +60,7 @@ def tiles(
         rows: a name beside each row.
         across: images a row of [N, C, H, W].
         marks: rectangles to draw on images: row, column and box in pixels of the image.
+        scale: what colours mean, as a bar on the right: name, lowest, highest, colour map of matplotlib.
 
     Raises:
         ValueError: the images have another number of axes or channels.
@@ -80,7 +83,7 @@ def tiles(
     upright = all(_width(n) <= (last - first) * step_x for n, (_, first, last) in zip(names, spans, strict=True))
     names = names if upright else [name for name, _, _ in spans]
     over = max((_height(n) if upright else _width(n) for n in names), default=-MARGIN) + MARGIN
-    width = left + sheet.shape[1] + MARGIN
+    width = left + sheet.shape[1] + MARGIN + (90 if scale else 0)
     heading = wrapped(heading, width - 2 * MARGIN)
     top = MARGIN + (_height(heading, HEADING) + MARGIN if heading else 0) + over
     height = top + sheet.shape[0] + MARGIN
@@ -95,6 +98,13 @@ def tiles(
     for row, name in enumerate(rows[:down]):
         x, y = left - MARGIN, top + GAP / 2 + (row + 0.5) * step_y
         made.text(x / width, 1 - y / height, name, size=NAME, ha="right", va="center")
+    if scale:
+        name, low, high, colours = scale
+        tall = min(sheet.shape[0], 2 * TILE)
+        x, y = left + sheet.shape[1] + MARGIN, MARGIN + (sheet.shape[0] - tall) / 2
+        bar = made.add_axes((x / width, y / height, 12 / width, tall / height))
+        made.colorbar(ScalarMappable(Normalize(low, high), colours), bar).set_label(name, size=NAME)
+        bar.tick_params(labelsize=NAME)
     for row, column, (x0, y0, x1, y1) in marks:
         x, y = left + GAP + column * step_x, top + GAP + row * step_y
         corner = (x + factor * x0) / width, 1 - (y + factor * y1) / height

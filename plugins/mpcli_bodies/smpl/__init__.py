@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
+from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run
 from mpcli_bodies.smpl import gltf
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
-from mpcli_bodies.smpl.view import camera_for, upward
+from mpcli_bodies.smpl.view import upward
 
 __all__ = ["SMPL", "Body", "Motion", "read_body", "read_motion"]
 
@@ -213,7 +214,7 @@ def render(
     if run.suffix in (".ply", ".obj", ".stl"):
         run.mesh("body.ply", meshes[0])
         return
-    camera = camera_for(vertices, up, azimuth, elevation, size)
+    camera = framing(vertices.flatten(0, 1), up, azimuth, elevation, height=size)
     pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)
 
