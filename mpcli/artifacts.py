@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor, nn
 
-IMAGES = (".png", ".jpg", ".gif", ".mp4")
+ANIMATIONS = (".gif", ".mp4")
+IMAGES = (".png", ".jpg", *ANIMATIONS)
 FIGURES = (".png", ".jpg", ".pdf", ".svg")
 MESHES = (".ply", ".obj", ".glb", ".stl")
 # Who wrote a picture and when would make the same command write other bytes.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mpcli import checkpoint, distributed, store
-from mpcli.artifacts import FIGURES, IMAGES, MESHES, Artifacts
+from mpcli.artifacts import ANIMATIONS, FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
 from mpcli.errors import Failed, Finished, Interrupted
 from mpcli.progress import Progress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=nn.Module)
 
-__all__ = ["FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything"]
+__all__ = ["ANIMATIONS", "FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything"]
 
 LOGGED = 1000  # a run writes about this many rows to metrics.jsonl, however many steps it takes
 

@@ -163,6 +163,40 @@ def orbit(
     return pinhole(look_at(eye, target, up).float(), field_of_view, width, height)
 
 
+def framing(
+    points: Float[Tensor, "n 3"],
+    up: Sequence[float],
+    azimuth: float,
+    elevation: float,
+    *,
+    height: int,
+    width: int | None = None,
+    n: int = 1,
+    zoom: float = 1.0,
+) -> Cameras:
+    """`n` cameras of an `orbit` around points, as near as all of them can be for each to see every point.
+
+    Without a width the picture is as wide as the points need, within 0.7 and 2 heights. `zoom` enlarges what is seen.
+    """
+    field = math.tan(0.25)  # of the picture's half height at distance 1: a moderate telephoto lens
+    points = points.double()
+    middle = (points.amin(0) + points.amax(0)) / 2
+    around = orbit(n, 1.0, elevation, up=up, width=height, height=height, azimuth=azimuth).pose[:, :3, :3]
+    axes = [(points - middle) @ directions for directions in around.to(points)]  # n times right, up, back [N, 3]
+    right, high = (max(float(x[:, axis].abs().max()) for x in axes) for axis in (0, 1))
+    aspect = width / height if width else min(2.0, max(0.7, right / max(high, 1e-9)))
+    room = 0.94 * field  # leaving a margin
+    near = (torch.maximum(x[:, 1].abs(), x[:, 0].abs() / aspect) / room + x[:, 2] for x in axes)
+    distance = max(1e-9, *(float(x.max()) for x in near))
+    across = 2 * math.atan(aspect * field)
+    width = width or round(height * aspect)
+    seen = orbit(
+        n, distance, elevation, middle.tolist(), up,
+        width=width, height=height, field_of_view=across, azimuth=azimuth,
+    )  # fmt: skip
+    return replace(seen, focal=seen.focal * zoom)
+
+
 def opencv_to_opengl(world_to_camera: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """Camera-to-world poses with OpenGL axes, from world-to-camera poses with OpenCV's, which COLMAP also uses.
 

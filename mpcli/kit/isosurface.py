@@ -21,12 +21,14 @@ from skimage import measure
 from torch import Tensor
 
 from mpcli.errors import InputError
+from mpcli.kit import raster
 from mpcli.run import Run
 
 Field = Callable[[Tensor], Tensor]  # points [n, 3] -> values [n]
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]  # lower and upper corner
 
 AT_ONCE = 1 << 15  # points a call of f: bounds the memory that f needs, and fits the caches
+Z = (0.0, 0.0, 1.0)
 CORNERS = np.array(list(product((0, 1), repeat=3)))
 
 
@@ -69,15 +71,30 @@ class Surface:
         return trimesh.Trimesh(self.vertices, self.faces, process=False)
 
 
-def extract(run: Run, field: Field, grid: Grid, fitted: Box, lipschitz: float = 1.0) -> None:
+def extract(
+    run: Run,
+    field: Field,
+    grid: Grid,
+    fitted: Box,
+    lipschitz: float = 1.0,
+    *,
+    heading: str = "",
+    up: tuple[float, float, float] = Z,
+) -> None:
     """What the verb `marching_cubes` of a page does: see `marching_cubes` and `write`; `fitted` is the default box."""
     box = grid.box(fitted)
-    write(run, marching_cubes(field, box, grid.resolution, grid.level, grid.method, lipschitz, device=run.device))
+    surface = marching_cubes(field, box, grid.resolution, grid.level, grid.method, lipschitz, device=run.device)
+    write(run, surface, heading, up)
 
 
-def write(run: Run, surface: Surface) -> None:
-    """Writes mesh.ply, or the format that the user asks for, and reports what the surface cost."""
-    run.mesh("mesh.ply", surface.mesh())
+def write(run: Run, surface: Surface, heading: str = "", up: tuple[float, float, float] = Z) -> None:
+    """Writes mesh.ply, or the format that the user asks for, and mesh.png; reports what the surface cost.
+
+    The picture stands with `up` upwards, under a heading, which is the run's where none is given.
+    """
+    mesh = surface.mesh()
+    run.mesh("mesh.ply", mesh)
+    run.figure("mesh.png", raster.portrait(mesh, heading or run.heading, up))
     vertices, faces, share = len(surface.vertices), len(surface.faces), surface.asked / surface.points
     run.say(f"{vertices} vertices, {faces} faces; asked at {surface.asked} points, {share:.2%} of the lattice")
     run.result(vertices=vertices, faces=faces, asked=share)

@@ -156,3 +156,16 @@ def _closest_on_triangles(p: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", a, b)
+
+
+def fitted(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """A copy in the unit sphere, the middle of its bounding box at the origin: pictures know no units.
+
+    Vertices of no face count for nothing, and may lie outside.
+    """
+    mesh = mesh.copy()
+    vertices = mesh.vertices - mesh.vertices[np.unique(mesh.faces)].reshape(-1, 3).mean(axis=0)
+    used = vertices[np.unique(mesh.faces)]
+    vertices = vertices - (used.min(axis=0) + used.max(axis=0)) / 2
+    mesh.vertices = vertices / max(np.linalg.norm(vertices[np.unique(mesh.faces)], axis=1).max(), 1e-300)
+    return mesh

@@ -22,11 +22,13 @@ import numpy as np
 import torch
 import trimesh
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, normalize
 
 from mpcli.kit import meshes
-from mpcli.kit.cameras import Cameras
+from mpcli.kit.cameras import Cameras, framing
+from mpcli.kit.pictures import tiles
 
 NEAR = 1e-6  # depth below which nothing is drawn: behind the camera, or as good as on its centre
 CLAY = (0.80, 0.78, 0.74)  # what a mesh without colours is made of
@@ -161,6 +163,20 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     # Written out, so that swapping the arguments flips the sign and changes no bit.
     (ax, ay, az), (bx, by, bz) = a.unbind(-1), b.unbind(-1)
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+
+
+def portrait(mesh: trimesh.Trimesh, heading: str, up: Sequence[float] = (0.0, 0.0, 1.0), size: int = 360) -> Figure:
+    """A picture of a mesh from in front and above, under a heading.
+
+    Raises:
+        InputError: the mesh has no faces, or a coordinate that is not finite.
+    """
+    meshes.require_faces(mesh, "mesh")
+    mesh = meshes.fitted(mesh)
+    points = torch.tensor(mesh.vertices[np.unique(mesh.faces)])
+    camera = framing(points, up, 0.5, 0.5, height=size)
+    sides = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
+    return tiles(render_mesh(mesh, camera, background=(1.0, 1.0, 1.0), specular=0.15), f"{heading}\n{sides}")
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ Pumarola, Popov, Moreno-Noguer and Ferrari, C-Flow: Conditional Generative Flow 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Literal
 
 import torch
@@ -32,6 +33,7 @@ from mpcli.kit import datasets
 from mpcli.kit.datasets import Images
 from mpcli.kit.densities import bits_per_dim, dequantised, nll, quantised
 from mpcli.kit.layers import ConvNet
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
@@ -209,11 +211,19 @@ def sample(
         return torch.cat((first, second) if direction == "left_to_right" else (second, first), -1)
 
     new = [model.second(model.base.sample(len(x_a), temperature), x_a) for _ in range(each)]
-    run.image("samples.png", torch.stack([beside(x_a, x_b), *(beside(x_a, x) for x in new)], 1))
+    sheet = torch.stack([beside(x_a, x_b), *(beside(x_a, x) for x in new)], 1)
+    height, width = sheet.shape[-2:]
+    left = 0 if direction == "left_to_right" else width // 2
+    given = [(*place, (left, 0, left + width // 2, height)) for place in product(range(len(x_a)), range(each + 1))]
+    names = ["true", f"completions at temperature {temperature:g}"]
+    run.figure("samples.png", tiles(sheet, f"{trained.heading}\ncompletions of the framed half", names, marks=given))
     z_b = model.latent(x_b, x_a)
     rows = [model.second(z[None].expand_as(z_b), x_a) for z in z_b]
     table = torch.stack([beside(x_a, row) for row in rows])  # [n, n, C, H, 2W], the true pairs on its diagonal
-    run.image("transfers.png", table)
+    heading = f"{trained.heading}\ntransfers: z_B of each row with the half x_A of each column; framed: true pairs"
+    names = [f"pair {pair + 1}" for pair in range(len(table))]
+    diagonal = [(i, i, (0, 0, width, height)) for i in range(len(table))]
+    run.figure("transfers.png", tiles(table, heading, names, names, marks=diagonal))
 
 
 def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "pairs (those of the training)"] = None) -> None:

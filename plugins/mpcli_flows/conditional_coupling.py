@@ -26,6 +26,7 @@ from mpcli.kit import datasets
 from mpcli.kit.datasets import Images
 from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
@@ -142,8 +143,10 @@ def sample(
     if label is not None and label >= classes:
         raise InputError(f"--label {label}: there are {classes} classes; right would be 0 to {classes - 1}")
     chosen = range(classes) if label is None else [label]
-    c = torch.tensor(list(chosen), device=run.device).repeat_interleave(n)
-    run.image("samples.png", model.pictures(len(c), temperature, c).unflatten(0, (-1, n)))
+    c = torch.tensor(list(chosen) * n, device=run.device)  # a column each
+    drawn = model.pictures(len(c), temperature, c).unflatten(0, (n, -1))
+    heading = f"{trained.heading}\nsamples of each class at temperature {temperature:g}"
+    run.figure("samples.png", tiles(drawn, heading, [f"class {label}" for label in chosen]))
 
 
 def evaluate(

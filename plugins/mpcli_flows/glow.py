@@ -30,8 +30,9 @@ from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, dequantised, load, quantised
 from mpcli.kit.layers import ConvNet
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import identity
-from mpcli.run import Run, Trained
+from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze
 from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
@@ -171,14 +172,19 @@ def sample(
 ) -> None:
     model = trained.load(Glow, Config)
     if not between:
-        write_samples(run, model, n, temperature)
+        write_samples(run, trained, model, n, temperature)
         return
     test = pictures(trained.options["data"], run.device).data.test
     if len(between) != 2 or not all(0 <= number < len(test) for number in between):
         raise InputError(f"--between {','.join(map(str, between))}: right would be two numbers below {len(test)}")
     ends = model.bijector.inverse(dequantised(test[list(between)], model.levels))[0]
     z = torch.stack([torch.lerp(ends[0], ends[1], i / (n - 1)) for i in range(n)])
-    run.image("between.png", quantised(model.bijector(z)[0], model.levels), fps=n / 4)
+    steps = quantised(model.bijector(z)[0], model.levels)
+    if run.suffix in ANIMATIONS:
+        run.image("between.png", steps, fps=n / 4)
+        return
+    heading = f"{trained.heading}\nfrom test picture {between[0]} (first) to {between[1]} (last), z on a line"
+    run.figure("between.png", tiles(steps, heading))
 
 
 def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (that of the training)"] = None) -> None:

@@ -28,7 +28,7 @@ from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale
-from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
+from mpcli_flows.kit.flow import Flow, Target, log_abs_det, write_samples
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,13 @@ def sample(
     n: Annotated[int, "how many points", Ge(1)] = 5000,
     temperature: Annotated[float, "factor on the deviations of z", Gt(0)] = 1.0,
 ) -> None:
-    write_samples(run, trained.load(PlanarFlow, Config), n, temperature)
+    model, (energy, _) = trained.load(PlanarFlow, Config), goal(trained.options["data"], run.device)
+    target = None
+    if energy:
+        found = judged(model, energy, None)
+        log_z = found["gap"] - found["free_energy"]
+        target = Target(lambda x: -energy(x) - log_z, 5.0, float(found["gap"]))
+    write_samples(run, trained, model, n, temperature, target)
 
 
 def evaluate(

@@ -203,7 +203,7 @@ def sample(
     n: Annotated[int | None, "how many (64 pictures or 5000 points)", Ge(1)] = None,
     temperature: Annotated[float, "factor on the deviations of z", Gt(0)] = 1.0,
 ) -> None:
-    write_samples(run, trained.load(RealNVP, Config), n, temperature)
+    write_samples(run, trained, trained.load(RealNVP, Config), n, temperature)
 
 
 def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (that of the training)"] = None) -> None:

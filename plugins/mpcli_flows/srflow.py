@@ -33,6 +33,7 @@ from mpcli.kit import datasets, metrics
 from mpcli.kit.datasets import Images
 from mpcli.kit.densities import bits_per_dim, dequantised, nll
 from mpcli.kit.layers import ConvNet
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
@@ -231,7 +232,10 @@ def sample(
     y = small(x)
     draws = [model.enlarge(y, temperature) for _ in range(each)]
     shown = F.interpolate(y, scale_factor=float(FACTOR), mode="nearest")
-    run.image("samples.png", torch.stack([shown, large(y), model.enlarge(y, 0.0), *draws, x], 1))
+    names = ["small", "bicubic", "temperature 0", f"draws at temperature {temperature:g}", *[""] * (each - 1), "true"]
+    rows = torch.stack([shown, large(y), model.enlarge(y, 0.0), *draws, x], 1)
+    heading = f"{trained.heading}\ntest pictures made small, and enlarged {FACTOR} times again"
+    run.figure("samples.png", tiles(rows, heading, names))
 
 
 def evaluate(

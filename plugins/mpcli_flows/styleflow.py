@@ -34,6 +34,7 @@ from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.datasets import Images
 from mpcli.kit.layers import mlp
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
@@ -237,15 +238,18 @@ def sample(
     x, label = images.test[:n], images.labels.test[:n] if images.labels else None
     w = model.generator.posterior(x).mean
     a = model.measured(model.image(w), label)
-    columns = [model.generator.data(x), model.image(w)]
+    names, columns = ["input", "G(w)"], [model.generator.data(x), model.image(w)]
     for value in torch.linspace(-reach, reach, 7) if attribute != "class" else torch.arange(model.classes):
         wanted = a.clone()
         if attribute == "class":
             wanted[:, len(NAMES) :] = F.one_hot(value, model.classes)
+            names.append(f"class {value}")
         else:
             wanted[:, NAMES.index(attribute)] += value
+            names.append(f"{value:+.2g}" if abs(value) > 1e-6 else "+0")
         columns.append(model.image(model.edit(w, a, wanted)))
-    run.image("edits.png", torch.stack(columns, 1))
+    what = "to each class" if attribute == "class" else f"of {attribute}, by deviations"
+    run.figure("edits.png", tiles(torch.stack(columns, 1), f"{trained.heading}\nedits {what}", names))
 
 
 def evaluate(

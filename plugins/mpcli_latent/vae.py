@@ -29,6 +29,7 @@ from torch.nn.functional import softplus
 from mpcli.checks import Case
 from mpcli.kit import datasets, densities
 from mpcli.kit.datasets import Images, Pictures
+from mpcli.kit.pictures import tiles
 from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 
@@ -141,15 +142,20 @@ def sample(
     pairs: Annotated[int, "rows of interpolations between two data points, and of reconstructions", Ge(1)] = 8,
 ) -> None:
     model = trained.load(VAE, Config)
-    run.image("samples.png", model.likelihood(model.prior().sample((n,))).mean)
+    drawn = model.likelihood(model.prior().sample((n,))).mean
+    run.figure("samples.png", tiles(drawn, f"{trained.heading}\nsamples: mean of p(x|z), z ~ N(0, I)"))
 
     x = datasets.load(trained.options["data"], Images, shape=model.shape).to(run.device).test[: 2 * pairs]
-    z = model.posterior(x).mean
-    run.image("reconstructions.png", torch.cat([model.data(x), model.likelihood(z).mean]).unflatten(0, (2, -1)))
+    z, seen = model.posterior(x).mean, model.data(x)
+    rows = torch.stack([seen, model.likelihood(z).mean])  # [2, 2 pairs, C, H, W]
+    heading = f"{trained.heading}\nreconstructions of test images"
+    run.figure("reconstructions.png", tiles(rows, heading, rows=["data", "reconstruction"]))
 
     start, end = z[0::2, None], z[1::2, None]
-    path = start + (end - start) * torch.linspace(0, 1, 10, device=z.device)[:, None]  # [pairs, 10, D]
-    run.image("interpolations.png", model.likelihood(path).mean)
+    path = start + (end - start) * torch.linspace(0, 1, STEPS, device=z.device)[:, None]  # [pairs, STEPS, D]
+    between = torch.cat([seen[0::2, None], model.likelihood(path).mean, seen[1::2, None]], 1)
+    columns = ["data", "reconstructions along the line between their z", *[""] * (STEPS - 1), "data"]
+    run.figure("interpolations.png", tiles(between, f"{trained.heading}\ninterpolations", columns))
 
 
 def gradcheck() -> Iterator[Case]:
@@ -205,6 +211,7 @@ def gradcheck() -> Iterator[Case]:
     yield gradient("d/dm E[f(z)] = E[f(z) d log q(z)/dm], f = tanh", expected, score_function, gaussian)
 
 
+STEPS = 10  # images of an interpolation
 NOISE = 0.5  # standard deviation of x given z in the linear-Gaussian model of the checks
 NODES = torch.linspace(-12, 12, 4001, dtype=torch.float64)
 WEIGHTS = Normal(0.0, 1.0).log_prob(NODES).exp() * (NODES[1] - NODES[0])

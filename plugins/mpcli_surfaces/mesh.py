@@ -17,7 +17,6 @@ b_i = lambda w_i / d_i. Seen points are lit by a lamp and a fill: albedo (k n . 
 Olano and Greer, Triangle Scan Conversion using 2D Homogeneous Coordinates, Graphics Hardware 1997.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -29,10 +28,10 @@ from torch import Tensor
 
 from mpcli.checks import Case
 from mpcli.kit import datasets, meshes, raster
-from mpcli.kit.cameras import Cameras, orbit
+from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.old_checks import identity
-from mpcli.run import Run
+from mpcli.run import ANIMATIONS, Run
 
 UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 BACKGROUND = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": None}
@@ -54,30 +53,14 @@ def render(
     mesh = datasets.load(data, trimesh.Trimesh)
     meshes.require_faces(mesh, data)
     run.say(f"{data}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
-    turning = path == "orbit" or run.suffix in (".gif", ".mp4")
-    cameras = around(frames if turning else 1, elevation, azimuth, zoom, up, size)
-    pictures = raster.render_mesh(
-        fitted(mesh), cameras.to(run.device), background=BACKGROUND[background], specular=specular
-    )
+    turning = path == "orbit" or run.suffix in ANIMATIONS
+    mesh = meshes.fitted(mesh)
+    cameras = framing(
+        torch.tensor(mesh.vertices[np.unique(mesh.faces)]), UP[up], azimuth, elevation,
+        height=size, width=size, n=frames if turning else 1, zoom=zoom,
+    )  # fmt: skip
+    pictures = raster.render_mesh(mesh, cameras.to(run.device), background=BACKGROUND[background], specular=specular)
     run.image("orbit.gif" if turning else "mesh.png", pictures if turning else pictures[0])
-
-
-def fitted(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """A copy in the unit sphere, the middle of its bounding box at the origin: pictures know no units."""
-    mesh = mesh.copy()
-    vertices = mesh.vertices - mesh.vertices[np.unique(mesh.faces)].reshape(-1, 3).mean(axis=0)
-    used = vertices[np.unique(mesh.faces)]
-    vertices = vertices - (used.min(axis=0) + used.max(axis=0)) / 2
-    mesh.vertices = vertices / max(np.linalg.norm(vertices[np.unique(mesh.faces)], axis=1).max(), 1e-300)
-    return mesh
-
-
-def around(n: int, elevation: float, azimuth: float, zoom: float, up: str, size: int) -> Cameras:
-    """`n` cameras on a circle from which the unit sphere fills the picture, at zoom 1."""
-    angle = 0.6  # field of view: a moderate telephoto lens
-    distance = 1.02 / math.sin(angle / 2)
-    cameras = orbit(n, distance, elevation, up=UP[up], width=size, height=size, field_of_view=angle, azimuth=azimuth)
-    return Cameras(cameras.pose, cameras.focal * zoom, cameras.centre, size, size)
 
 
 def hit(pixel: Tensor, corners: Tensor) -> Tensor:  # (u, v, 1) [3], P [3, 3] -> b_0, b_1, b_2, lambda [4]

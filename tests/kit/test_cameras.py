@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit.cameras import Cameras, look_at, opencv_to_opengl, orbit, pinhole
+from mpcli.kit.cameras import Cameras, framing, look_at, opencv_to_opengl, orbit, pinhole
 
 
 def random_cameras(n: int = 5) -> Cameras:
@@ -169,3 +169,25 @@ def test_real_renders_project_onto_their_silhouettes(shared_data):
     for i in range(0, len(scene.cameras), 9):
         x, y = (pixels[i].long()).unbind(-1)
         assert (scene.images[i, 3, y, x] > 0).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("up", [(0.0, 0.0, 1.0), (0.0, 1.0, 0.0)])
+@pytest.mark.parametrize("n", [1, 7])
+def test_framing_sees_every_point_and_stands_no_farther_than_it_must(up, n):
+    points = torch.randn(300, 3) * torch.tensor([3.0, 1.0, 0.5]) + torch.tensor([40.0, -7.0, 2.0])
+    camera = framing(points, up, 0.4, 0.3, height=80, width=100, n=n)
+    assert (len(camera), camera.width, camera.height) == (n, 100, 80)
+    pixels, depth = camera.project(points)
+    assert (depth > 0).all()
+    share = (pixels - camera.centre[:, None]).abs() / camera.centre[:, None]  # 1 at the edge of the picture
+    assert float(share.max()) == pytest.approx(0.94, abs=1e-3)
+    closer = framing(points, up, 0.4, 0.3, height=80, width=100, n=n, zoom=2.0).project(points)[0]
+    torch.testing.assert_close(
+        closer - camera.centre[:, None], 2 * (pixels - camera.centre[:, None]), rtol=1e-4, atol=1e-2
+    )
+
+
+def test_a_picture_is_as_wide_as_what_it_frames():
+    tall = framing(torch.tensor([[0.0, 0, -3], [1, 0, 3]]), (0.0, 0.0, 1.0), 0.0, 0.0, height=100)
+    wide = framing(torch.tensor([[-9.0, 0, -1], [9, 0, 1]]), (0.0, 0.0, 1.0), 0.0, 0.0, height=100)
+    assert (tall.width, wide.width) == (70, 200)

@@ -339,3 +339,15 @@ def test_a_textured_model_from_a_file(shared_data):
 def test_a_mesh_without_faces_is_refused():
     with pytest.raises(InputError, match="no faces"):
         render_mesh(trimesh.Trimesh(np.zeros((3, 3)), process=False), facing_camera(8, 8, 8.0))
+
+
+def test_a_portrait_shows_all_of_a_mesh_whatever_its_units():
+    mesh = trimesh.creation.icosphere(subdivisions=2).apply_scale([3, 1, 1])
+    figure = raster.portrait(mesh.apply_scale(1e-3).apply_translation([7, 0, 0]), "ellipsoid", size=100)
+    assert figure.texts[0].get_text() == "ellipsoid\n162 vertices, 320 faces"
+    (sheet,) = (image.get_array() for image in figure.images)
+    seen = (sheet[2:-2, 2:-2] < 250).any(-1)
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    for found, size in ((rows, len(seen)), (columns, seen.shape[1])):
+        assert found[0] > 0 and found[-1] < size - 1
+    assert columns[-1] - columns[0] > 0.85 * seen.shape[1]

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
+from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
-from mpcli.run import Run
+from mpcli.run import ANIMATIONS, Run
 from mpcli_bodies.smpl import gltf
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
-from mpcli_bodies.smpl.view import camera_for, upward
+from mpcli_bodies.smpl.view import upward
 
 __all__ = ["SMPL", "Body", "Motion", "read_body", "read_motion"]
 
@@ -198,7 +199,7 @@ def render(
     shape = torch.zeros(1, model.shapes, device=run.device)
     shape[0, : len(known)] = shape.new_tensor(known)
     motion = motion.to(run.device)
-    moving, up = run.suffix in (".gif", ".mp4"), upward(model(shape.expand(len(motion), -1), motion.poses)[1])
+    moving, up = run.suffix in ANIMATIONS, upward(model(shape.expand(len(motion), -1), motion.poses)[1])
 
     if run.suffix == ".glb":
         still, joints = model(shape, torch.zeros_like(motion.poses[:1]))
@@ -213,7 +214,7 @@ def render(
     if run.suffix in (".ply", ".obj", ".stl"):
         run.mesh("body.ply", meshes[0])
         return
-    camera = camera_for(vertices, up, azimuth, elevation, size)
+    camera = framing(vertices.flatten(0, 1), up, azimuth, elevation, height=size)
     pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)
 

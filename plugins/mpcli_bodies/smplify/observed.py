@@ -15,13 +15,12 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
-from mpcli.kit.cameras import Cameras
+from mpcli.kit.cameras import Cameras, framing
 from mpcli.kit.meshes import vertex_normals
 from mpcli.kit.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from mpcli_bodies.kit import keypoints
 from mpcli_bodies.kit.keypoints import SMPL_24, Keypoints
 from mpcli_bodies.smpl import SMPL, Body
-from mpcli_bodies.smpl.view import camera_for
 
 TURNS = 8  # directions that the person may face at the start
 
@@ -231,7 +230,7 @@ class Scan:
 
 
 def _onto(points: Tensor, vertices: Tensor) -> tuple[Cameras, Tensor]:
-    camera = camera_for(vertices[None].cpu(), (0.0, 1.0, 0.0), 0.5, 0.12, 512)
+    camera = framing(vertices.cpu(), (0.0, 1.0, 0.0), 0.5, 0.12, height=512)
     return camera, camera.project(points.cpu())[0][0]
 
 

@@ -4,15 +4,16 @@ The pages of this chapter differ in the bijector alone.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from mpcli.errors import InputError
 from mpcli.kit.arrays import write_npz
-from mpcli.kit.densities import Examples, on_grid, quantised
-from mpcli.run import Run
+from mpcli.kit.densities import Density, Examples, load, on_grid, quantised
+from mpcli.kit.pictures import density, tiles
+from mpcli.run import FIGURES, Run, Trained
 from mpcli_flows.kit.bases import Normal
 from mpcli_flows.kit.bijectors import Chain, Condition, Logit, Reshape, Scale
 
@@ -56,56 +57,69 @@ def to_data(shape: tuple[int, ...]) -> list[nn.Module]:
     return [Reshape(*shape), Logit()] if len(shape) == 3 else []
 
 
-def write_samples(run: Run, model: Flow, n: int | None, temperature: float) -> None:
-    """Pictures as a grid; points as CSV or NPZ and, in two dimensions, with a picture of the density beside them."""
+@dataclass(frozen=True)
+class Target:
+    """A normalised log-density of the plane that a flow is to match within [-reach, reach]^2; gap: KL(flow || it)."""
+
+    log_density: Density
+    reach: float
+    gap: float
+
+
+def write_samples(
+    run: Run, trained: Trained, model: Flow, n: int | None, temperature: float, target: Target | None = None
+) -> None:
+    """Pictures as a grid; points as CSV or NPZ and, in two dimensions, the density beside them and what it is to match.
+
+    Without a target that is the held-out data, where they can still be read.
+    """
+    heading = trained.heading + (f"\nsamples at temperature {temperature:g}" if temperature != 1 else "")
     if model.levels:
-        run.image("samples.png", model.pictures(n or 64, temperature))
+        run.figure("samples.png", tiles(model.pictures(n or 64, temperature), heading))
         return
     x = model.sample(n or 5000, temperature)
     plane = x.shape[1:] == (2,)
-    if plane and run.suffix in (".png", ".jpg"):
-        write_density(run, model, x)
+    if plane and run.suffix in FIGURES:
+        write_density(run, heading, model, x, target or held_out(trained.options["data"], x))
         return
-    with run.file("samples.npz" if run.suffix == ".npz" else "samples.csv") as path:
-        if path.suffix == ".npz":
-            write_npz(path, samples=x.cpu().numpy(), log_density=model(x).cpu().numpy())
-        else:
-            columns = torch.cat((x, model(x)[:, None]), 1).cpu().numpy()
-            names = ",".join([*(f"x{i}" for i in range(x.shape[1])), "log_density"])
-            np.savetxt(path, columns, "%.7g", ",", header=names, comments="")
+    log_density = model(x)
+    if run.suffix == ".npz":
+        with run.file("samples.npz") as path:
+            write_npz(path, samples=x.cpu().numpy(), log_density=log_density.cpu().numpy())
+    else:
+        rows = torch.cat((x, log_density[:, None]), 1).tolist()
+        names = [*(f"x{i}" for i in range(x.shape[1])), "log_density"]
+        run.table("samples.csv", names, ([f"{value:.7g}" for value in row] for row in rows))
     if plane:
-        write_density(run, model, x)
+        write_density(run, heading, model, x, target or held_out(trained.options["data"], x))
 
 
-def write_density(run: Run, model: Callable[[Tensor], Tensor], x: Tensor) -> None:
-    """The density around these points of the plane, and the points themselves."""
+def held_out(data: str, like: Tensor) -> Tensor | None:  # -> [N, 2]
+    try:
+        return load(data, like.device).data.test[: len(like)]
+    except InputError:  # drawing from a model takes no more than the model
+        return None
+
+
+def write_density(run: Run, heading: str, model: Density, x: Tensor, target: Target | Tensor | None) -> None:
+    """The density around these points of the plane, the points themselves, and what they are to match."""
+    shown = torch.cat((x, target)) if isinstance(target, Tensor) else x
     # The middle 99 percent decide on the frame: one stray point of a heavy tail would shrink the rest to a dot.
-    edges = torch.stack([x.quantile(0.005, 0), x.quantile(0.995, 0)])  # [2, D]
+    edges = torch.stack([shown.quantile(0.005, 0), shown.quantile(0.995, 0)])  # [2, D]
     middle, half = edges.mean(0), 0.65 * (edges[1] - edges[0]).max()
     (x0, y0), (x1, y1) = (middle - half).tolist(), (middle + half).tolist()
-    panels = picture(on_grid(model, (x0, y0), (x1, y1), 256, like=x), x, (x0, y0), (x1, y1))
-    run.image("density.png", panels)
+    if isinstance(target, Target):
+        heading += f"\nKL(model || target): {target.gap:.3g} nats"
+        x0 = y0 = -target.reach
+        x1 = y1 = target.reach
 
+    def grid(log_density: Density) -> Tensor:
+        return on_grid(log_density, (x0, y0), (x1, y1), 256, like=x)
 
-def picture(
-    log_density: Float[Tensor, "height width"],
-    points: Float[Tensor, "n 2"],
-    low: tuple[float, float],
-    high: tuple[float, float],
-) -> Float[Tensor, "2 3 height width"]:
-    """Two panels of one box, y upwards: a density as it is on a grid (see `on_grid`), and points drawn from it."""
-    import matplotlib
-
-    height, width = log_density.shape
-    density = (log_density - log_density.max()).exp().cpu()
-    table = torch.tensor(matplotlib.colormaps["magma"].colors, dtype=density.dtype)  # type: ignore[attr-defined]
-    # The square root shows the thin parts too, as eyes and print do not tell the darkest tenth apart.
-    left = table[(density.sqrt() * 255).round().long().clamp(0, 255)]
-    place = (points.cpu() - torch.tensor(low)) / (torch.tensor(high) - torch.tensor(low))
-    place = place[((place >= 0) & (place < 1)).all(1)]
-    right = torch.ones(height, width, 3, dtype=density.dtype)
-    right[(place[:, 1] * height).long(), (place[:, 0] * width).long()] = table[80]
-    return torch.stack((left, right)).flip(1).movedim(-1, 1)
+    wanted = grid(target.log_density) if isinstance(target, Target) else target
+    name = "target density" if isinstance(target, Target) else "held-out data"
+    figure = density(grid(model), x, (x0, y0), (x1, y1), heading, target=wanted, target_name=name)
+    run.figure("density.png", figure)
 
 
 def log_abs_det(f: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

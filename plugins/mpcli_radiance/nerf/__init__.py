@@ -21,25 +21,28 @@ Tancik et al., Fourier Features Let Networks Learn High Frequency Functions in L
 arXiv:2006.10739
 """
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Interval
+from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
 from mpcli.checks import Case
-from mpcli.kit import datasets, metrics, rays
+from mpcli.kit import datasets, metrics, raster, rays
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
-from mpcli.run import Run, Trained
+from mpcli.kit.pictures import tiles
+from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_radiance.nerf.views import around, extent
 
 BACKGROUND = {"white": 1.0, "black": 0.0}
+DEPTH = "viridis_r"  # near is bright
 
 
 @dataclass(frozen=True)
@@ -262,13 +265,8 @@ def evaluate(
 ) -> None:
     model = trained.load(NeRF, Config)
     scene = datasets.load(data or trained.options["data"], Scene).to(run.device)
-    with run.file("views.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["view", "psnr", "ssim"])
-        rows = []
-        for row in judge(model, scene):
-            rows.append(row)
-            table.writerow(row)
+    rows = list(judge(model, scene))
+    run.table("views.csv", ["view", "psnr", "ssim"], rows)
     run.result(psnr=sum(row[1] for row in rows) / len(rows), ssim=sum(row[2] for row in rows) / len(rows))
 
 
@@ -290,18 +288,40 @@ def render(
     if size is not None:
         scale = size / max(cameras.width, cameras.height)
         cameras = cameras.resized(max(1, round(cameras.width * scale)), max(1, round(cameras.height * scale)))
-    rows = []
-    for i in range(len(cameras)):
-        colour, distance, opacity = model.view(cameras[i])
-        near = opacity * (1 - (distance - model.near) / (model.far - model.near)).clamp(0, 1)
-        row = {"colour": [colour], "depth": [near.expand(3, -1, -1)]}.get(show, [colour, near.expand(3, -1, -1)])
-        if path == "test" and size is None:
-            row.insert(0, rays.over(scene.images[index[i]], model.background))
-        rows.append(torch.stack(row))
-    pictures = torch.stack(rows).clamp(0, 1)  # [R, K, 3, H, W]
-    if path == "orbit" or run.suffix in (".gif", ".mp4"):
-        pictures = torch.cat(list(pictures.unbind(1)), -1)  # side by side: [R, 3, H, K W]
-    run.image("orbit.gif" if path == "orbit" else "test.png", pictures, fps=15)
+    seen = [model.view(cameras[i]) for i in range(len(cameras))]
+    colour, distance, opacity = (torch.stack(part).cpu() for part in zip(*seen, strict=True))
+    near, far = span(distance[opacity > 0.5], model)
+    columns = {"rendered": colour, "depth": depth_map(distance, opacity, near, far)}
+    if show != "both":
+        columns.pop("rendered" if show == "depth" else "depth")
+    names = [Path(scene.names[i]).name for i in index.tolist()] if path == "test" else []
+    if path == "test" and size is None:
+        truth = torch.stack([rays.over(scene.images[i], model.background) for i in index]).cpu()
+        columns = {"true": truth} | columns
+        quality = metrics.psnr(colour.clamp(0, 1), truth).tolist()
+        names = [f"{name}\n{value:.1f} dB" for name, value in zip(names, quality, strict=True)]
+    pictures = torch.stack(list(columns.values()), 1).clamp(0, 1)  # [R, K, 3, H, W]
+    if path == "orbit" or run.suffix in ANIMATIONS:
+        side_by_side = torch.cat(list(pictures.unbind(1)), -1)  # [R, 3, H, K W]
+        run.image("orbit.gif" if path == "orbit" else "test.png", side_by_side, fps=15)
+        return
+    legend = ("distance along the ray, scene units", near, far, DEPTH) if show != "colour" else None
+    run.figure("test.png", tiles(pictures, f"{trained.heading}\nheld-out views", list(columns), names, scale=legend))
+
+
+def span(distance: Tensor, model: NeRF) -> tuple[float, float]:
+    """The least and greatest of the distances [n] but for a few; the bounds of the scene where there are none."""
+    if not len(distance):
+        return float(model.near), float(model.far)
+    low, high = (float(distance.kthvalue(max(1, round(q * len(distance)))).values) for q in (0.005, 0.995))
+    return low, max(high, low + 1e-3)
+
+
+def depth_map(distance: Tensor, opacity: Tensor, near: float, far: float) -> Tensor:  # [R, H, W] -> [R, 3, H, W]
+    """Distances as colours, white where there is nothing."""
+    table = torch.from_numpy(colormaps[DEPTH](range(256))[:, :3]).float()
+    step = ((distance - near) / (far - near) * 255).round().long().clamp(0, 255)
+    return (opacity[..., None] * table[step] + 1 - opacity[..., None]).movedim(-1, 1)
 
 
 def marching_cubes(
@@ -316,6 +336,7 @@ def marching_cubes(
     model = trained.load(NeRF, Config)
     mesh = extract(model, datasets.load(trained.options["data"], Scene).to(run.device), resolution, level, bounds)
     run.mesh("mesh.ply", mesh)
+    run.figure("mesh.png", raster.portrait(mesh, trained.heading))
     run.result(vertices=len(mesh.vertices), faces=len(mesh.faces))
 
 

@@ -27,6 +27,7 @@ Atzmon and Lipman, SAL: Sign Agnostic Learning of Shapes from Raw Data, 2020. ar
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Literal, cast
 
 import numpy as np
@@ -40,10 +41,12 @@ from torch.nn.functional import avg_pool2d, normalize, softplus
 from mpcli.checks import Case
 from mpcli.errors import Failed, InputError
 from mpcli.kit import datasets, isosurface, metrics
+from mpcli.kit.cameras import framing
 from mpcli.kit.datasets.spot import sampled
+from mpcli.kit.pictures import tiles
 from mpcli.kit.sphere_tracing import box_interval, trace
-from mpcli.run import Run, Trained
-from mpcli_surfaces.mesh import around
+from mpcli.run import ANIMATIONS, Run, Trained
+from mpcli_surfaces.mesh import UP
 
 SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
 
@@ -88,6 +91,9 @@ class IGR(nn.Module):
 
     def unit(self, x: Tensor) -> Tensor:
         return (x - (self.low + self.high) / 2) / self.scale
+
+    def ball(self) -> tuple[Tensor, Tensor]:  # middle and radius of the one around the cloud's box
+        return (self.low + self.high) / 2, (self.high - self.low).norm() / 2
 
     def box(self) -> isosurface.Box:  # that of the cloud, and a tenth around it
         margin = 0.2 * self.scale
@@ -209,7 +215,7 @@ def marching_cubes(
     lipschitz: Annotated[float, "steepest slope that the octree reckons with; a distance has 1", Gt(0)] = SLOPE,
 ) -> None:
     model = trained.load(IGR, Config)
-    isosurface.extract(run, model.value, grid, model.box(), lipschitz)
+    isosurface.extract(run, model.value, grid, model.box(), lipschitz, heading=trained.heading, up=UP["y"])
 
 
 @torch.no_grad()
@@ -226,10 +232,19 @@ def render(
 ) -> None:
     """Sphere tracing; the colour of a point is its normal n = grad f / |grad f|, as (n + 1) / 2."""
     model = trained.load(IGR, Config)
-    turning = path == "orbit" or run.suffix in (".gif", ".mp4")
+    turning = path == "orbit" or run.suffix in ANIMATIONS
     low, high = (torch.tensor(corner, device=model.low.device) for corner in model.box())
-    middle, reach = (low + high) / 2, (model.high - model.low).norm() / 2
-    cameras = around(frames if turning else 1, elevation, azimuth, zoom, up, 2 * size).to(low.device)
+    middle, reach = model.ball()
+    cameras = framing(
+        outline(model),
+        UP[up],
+        azimuth,
+        elevation,
+        height=2 * size,
+        width=2 * size,
+        n=frames if turning else 1,
+        zoom=zoom,
+    ).to(low.device)
 
     pictures = []
     for camera in range(len(cameras)):  # at twice the size, then averaged over pixels
@@ -245,7 +260,22 @@ def render(
             _, slope = model(origins[rays] + t[hit, None] * directions[rays])
             colour[rays] = (normalize(slope, dim=-1) + 1) / 2
         pictures.append(avg_pool2d(colour.T.reshape(3, 2 * size, 2 * size), 2))
-    run.image("orbit.gif" if turning else "normals.png", torch.stack(pictures) if turning else pictures[0])
+    if turning:
+        run.image("orbit.gif", torch.stack(pictures))
+        return
+    heading = f"{trained.heading}\ncolour: the normal n, as (n + 1) / 2"
+    run.figure("normals.png", tiles(torch.stack(pictures), heading))
+
+
+def outline(model: IGR) -> Tensor:
+    """Points of the surface [n, 3] in units of the cloud's ball, enough to frame it; corners of the box without one."""
+    try:
+        found = isosurface.marching_cubes(model.value, model.box(), 24, method="dense", device=model.low.device)
+        points = torch.from_numpy(found.vertices)
+    except InputError:
+        points = torch.tensor(list(product(*zip(*model.box(), strict=True))))
+    middle, reach = (x.cpu() for x in model.ball())
+    return (points - middle) / reach
 
 
 def gradcheck() -> Iterator[Case]:
