@@ -4,10 +4,36 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, MultivariateNormal, Normal
+from mutants import nothing, result
+from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
 from mpcli.kit import datasets
 from mpcli_latent.vae import VAE, Config
+
+SMALL = {"train": ["--hidden", "16", "--importance", "5"], "evaluate": ["--importance", "5"]}
+
+
+def always_the_prior(q):
+    return Independent(Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean)), 1)
+
+
+def without_gradient(original):
+    def forward(self, x):
+        q = self.posterior(x)
+        return self.likelihood(q.rsample().detach()).log_prob(self.data(x)) - kl_divergence(q, self.prior())
+
+    return forward
+
+
+MUTANTS = {
+    "no ELBO": (VAE, "forward", result(nothing)),
+    "a draw that passes no gradient": (VAE, "forward", without_gradient),
+    "a posterior that does not see x": (VAE, "posterior", result(always_the_prior)),
+    "no likelihood": (VAE, "log_likelihood", result(nothing)),
+    "the number of samples not divided by": (VAE, "log_likelihood", result(lambda log_p: log_p + math.log(3))),
+    "grey values in place of bits": (VAE, "data", lambda original: lambda self, x: x),
+    "a wider prior": (VAE, "prior", result(lambda p: Independent(Normal(p.mean, 2.0), 1))),
+}
 
 
 def linear_gaussian(noise: float = 0.5) -> tuple[VAE, MultivariateNormal]:
