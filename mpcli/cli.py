@@ -14,7 +14,8 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from mpcli.errors import Failed, InputError, Interrupted
+from mpcli.distributed import rank
+from mpcli.errors import Failed, Finished, InputError, Interrupted
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
 
 SUMMARY = {
@@ -250,6 +251,8 @@ def run(arguments: list[str]) -> int:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             print("mpcli: interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
+    except Finished:
+        return 0
     except InputError as error:
         return _complain(error, 2, debug)
     except Failed as error:
@@ -273,5 +276,6 @@ def _complain(error: BaseException, code: int, debug: bool, before: str = "") ->
         import traceback
 
         traceback.print_exception(error)
-    print(f"mpcli: {before}{error}", file=sys.stderr)
+    number = rank()
+    print(f"mpcli: {f'process {number}: ' if number else ''}{before}{error}", file=sys.stderr)
     return code

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mpcli import checks, record, store
+from mpcli import checks, distributed, record, store
 from mpcli.errors import Failed, InputError
 from mpcli.registry import Page, get, pages
 from mpcli.report import aligned
@@ -32,6 +32,7 @@ def gradcheck(
     Raises:
         Failed: a case failed, or a named page is broken.
     """
+    distributed.refuse("gradcheck")
     chosen = [get(name) for name in subjects] or [page for page in pages().values() if "gradcheck" in page.verbs]
     file = out if out is not None and out.suffix else None
     if file and file.suffix != ".json":
