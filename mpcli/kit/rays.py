@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mpcli.kit.datasets.types import Scene
+from mpcli.kit.randomness import generator
 
 
 def intersect_box(
@@ -68,8 +68,7 @@ def pixel_batches(
     device = scene.images.device
 
     def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        state = np.random.SeedSequence((seed % 2**64, step)).generate_state(1, np.uint64)
-        g = torch.Generator().manual_seed(int(state[0]) >> 1)
+        g = generator(seed, step)
         view = views[torch.randint(len(views), (size,), generator=g)]
         row = torch.randint(height, (size,), generator=g)
         column = torch.randint(width, (size,), generator=g)

@@ -120,13 +120,16 @@ def _pixels(paths: list[Path], mode: str, height: int, width: int, size: int | N
     shape = (len(paths), len(mode), height, width)
     decoded = (_planes(read_image(path, mode, upright=True), size) for path in paths)
     if math.prod(shape) > cache.free_memory() // 4:
-        stats = [(str(path.absolute()), path.stat()) for path in paths]
-        key = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        return cache.stored(f"{mode} {size} {key}", shape, decoded)
+        return cache.stored(f"{mode} {size} {[_state(path) for path in paths]}", shape, decoded)
     stack = np.empty(shape, np.uint8)
     for i, planes in enumerate(decoded):
         stack[i] = planes
     return stack
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
 def _planes(image: Image.Image, size: int | None) -> np.ndarray:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from mpcli.kit.randomness import generator
 
 Batch = TypeVar("Batch", covariant=True)
 Beside = TypeVar("Beside")
@@ -27,9 +28,7 @@ def shuffled(n: int, size: int, seed: int) -> Callable[[int], Int64[Tensor, " si
         if epoch not in known:
             while len(known) > 1:
                 known.pop(next(iter(known)))
-            state = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-            known[epoch] = torch.randperm(n, generator=generator)
+            known[epoch] = torch.randperm(n, generator=generator(seed, epoch))
         return known[epoch]
 
     def batch(step: int) -> Tensor:
