@@ -314,6 +314,7 @@ BAD = {
     "pictures(9 * ones(2, 1, 4, 4).byte(), levels=9)": "train has a byte of 9 with 9 levels; right would be 0 to 8",
     "pictures(ones(2, 1, 4, 4).byte(), levels=1)": "train has 1 levels; right would be 2 to 256",
     "pictures(ones(0, 1, 4, 4))": "train is empty",
+    "Images(*3 * [ones(2, 1, 4, 4)])": "train is of kind Tensor; right would be Pictures",
     "labelled(zeros(3).long())": r"labels train is \[3\] of torch.int64; right would be int64 \[2\], one a picture",
     "labelled(zeros(2))": r"labels train is \[2\] of torch.float32",
     "labelled(torch.tensor([0, 2]))": "labels train goes from 0 to 2 with 2 classes",

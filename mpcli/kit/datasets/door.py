@@ -89,6 +89,8 @@ def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str,
             yield f"{where} {part}".strip(), "is empty", "at least one example"
         if isinstance(examples, Paired) and len(examples.first) != len(examples.second):
             yield f"{where} {part}".strip(), f"pairs {len(examples.first)} with {len(examples.second)}", "one each"
+        if isinstance(data, Images) and not isinstance(examples, Pictures):
+            yield part, f"is of kind {type(examples).__name__}", "Pictures"
     if isinstance(data, (Images, Table)):
         shapes = {part: list(examples.shape[1:]) for part, examples in data.parts().items()}
         for part, shape in shapes.items():
