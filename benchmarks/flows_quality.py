@@ -67,7 +67,7 @@ def fitted(name: str, data: str, seconds: float, seed: int) -> dict[str, float]:
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    rows = datasets.table(data)
+    rows = datasets.load(data, datasets.Table)
     mean, std = rows.train.mean(0), rows.train.std(0)  # every library sees the data in these units
 
     def made():
@@ -136,8 +136,8 @@ def pictures(data: str, steps: dict[str, int | None]) -> None:
         print(f"| `{page}` | {json.loads(done.stdout)['metrics']['bits_per_dim']:.3f} | {spent:.0f} s |", flush=True)
     torch.manual_seed(0)
     examples = load(data, torch.device("cpu"))
-    many = examples.data.train.repeat(max(1, NOISY // len(examples.data.train)), 1, 1, 1)
-    train, test = (examples.continuous(part).flatten(1).double().numpy() for part in (many, examples.data.test))
+    many = examples.data.train[:].repeat(max(1, NOISY // len(examples.data.train)), 1, 1, 1)
+    train, test = (examples.continuous(part).flatten(1).double().numpy() for part in (many, examples.data.test[:]))
     floor = 0.1 / 12 / examples.levels**2  # of a variance; that of the noise alone is ten times as much
     for components, kind in ((60, "diag"), (1, "full")):
         mixture = GaussianMixture(components, covariance_type=kind, reg_covar=floor, random_state=0).fit(train)

@@ -46,8 +46,8 @@ def field(run: Path):
     model = NeRF(cfg, **trained.extras).eval()
     widen(small.coarse, model.coarse)
     widen(small.fine, model.fine)
-    scene = datasets.scene("cow")
-    origins, directions = scene.cameras[scene.split["test"][:1]].rays()
+    scene = datasets.load("cow", datasets.Scene)
+    origins, directions = scene.cameras[scene.split.test[:1]].rays()
     return model, origins[0, ::2, ::2].reshape(-1, 3), directions[0, ::2, ::2].reshape(-1, 3)
 
 

@@ -34,7 +34,7 @@ def steps(tracked: bool, training: bool) -> float:
     from mpcli_latent.vae import VAE, Config
 
     torch.manual_seed(0)
-    images = datasets.images("digits")
+    images = datasets.load("digits", datasets.Images)
     batches = images.batches(BATCH, 0)
     model = VAE(Config(), images.shape)
     adam = torch.optim.Adam(model.parameters(), 2e-3)

@@ -14,7 +14,8 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from mpcli.errors import Failed, InputError, Interrupted
+from mpcli.distributed import rank
+from mpcli.errors import Failed, Finished, InputError, Interrupted
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
 
 SUMMARY = {
@@ -226,13 +227,14 @@ def _gradcheck(
     subjects: Annotated[list[str] | None, typer.Argument(metavar="[PAGE]...", help="pages; none means all")] = None,
     out: Annotated[Path | None, typer.Option(help="run directory, or a .json file for the report")] = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    errata: Annotated[bool, typer.Option("--errata", help="print what the course notes print wrongly")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object with every case")] = False,
     quiet: Annotated[bool, typer.Option(help="no table")] = False,
     debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
 ) -> None:
     from mpcli.gradcheck import gradcheck
 
-    gradcheck(subjects or [], out=out, seed=seed, as_json=as_json, quiet=quiet, command=ctx.obj)
+    gradcheck(subjects or [], out=out, seed=seed, errata=errata, as_json=as_json, quiet=quiet, command=ctx.obj)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -249,6 +251,8 @@ def run(arguments: list[str]) -> int:
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
             print("mpcli: interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
+    except Finished:
+        return 0
     except InputError as error:
         return _complain(error, 2, debug)
     except Failed as error:
@@ -272,5 +276,6 @@ def _complain(error: BaseException, code: int, debug: bool, before: str = "") ->
         import traceback
 
         traceback.print_exception(error)
-    print(f"mpcli: {before}{error}", file=sys.stderr)
+    number = rank()
+    print(f"mpcli: {f'process {number}: ' if number else ''}{before}{error}", file=sys.stderr)
     return code

@@ -14,10 +14,16 @@ from mpcli.registry import Page, get, pages, spoken
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
-def contents(as_json: AsJson = False) -> None:
+def contents(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print a table, with what each page reaches")] = False,
+) -> None:
     """The table of contents: every page, its verbs and what it is."""
     if as_json:
         print(json.dumps([_entry(page) for page in pages().values()]))
+        return
+    if markdown:
+        print(_markdown())
         return
     chapter = ""
     width = max(len(name) for name in pages())
@@ -27,6 +33,31 @@ def contents(as_json: AsJson = False) -> None:
             print(f"\n{chapter}")
         verbs = f"broken: {page.broken}" if page.broken else ",".join(map(spoken, page.verbs))
         print(f"{name:{width}}  {verbs}  {page.title}" if sys.stdout.isatty() else f"{name}\t{verbs}\t{page.title}")
+
+
+def _markdown() -> str:
+    """A table a chapter: pages, what they are, their verbs, and what they reach with no option given."""
+    from importlib.resources import files
+
+    from mpcli.store import in_words, main_metric
+
+    measured = json.loads(files("mpcli_data").joinpath("defaults.json").read_text(encoding="utf-8"))
+    lines, chapter = ["# Pages"], ""
+    for name, page in pages().items():
+        if page.chapter[1] != chapter:
+            chapter = page.chapter[1]
+            lines += ["", f"## {chapter.rstrip('.')}", "", "| page | what it is | verbs | by default | elsewhere |"]
+            lines += ["|---|---|---|---|---|"]
+        figures = []
+        for kind in ("embedded", "real"):
+            found = measured.get(name, {}).get(kind)
+            metric = main_metric(found["metrics"]) if found else None
+            options = found["command"].split()[4:] if found else []
+            where = f" ({options[-1]})" if options else ""
+            figures.append(in_words(*metric) + where if metric else "")
+        verbs = ", ".join(map(spoken, page.verbs))
+        lines.append(f"| `{name}` | {page.title} | {verbs} | {figures[0]} | {figures[1]} |")
+    return "\n".join(lines)
 
 
 def _entry(page: Page) -> dict[str, Any]:

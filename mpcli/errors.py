@@ -14,3 +14,7 @@ class Failed(Exception):
 
 class Interrupted(BaseException):
     """Training stopped at a step boundary because the user asked; a checkpoint was saved. Exit code 130."""
+
+
+class Finished(BaseException):
+    """One of several processes has done its part of a training; the first goes on alone. Exit code 0."""

@@ -1,15 +1,16 @@
 """Carry out one request: settle its options, make the run, call the page, record what came of it."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from mpcli import curves, heap, options, record, seeds, store
+from mpcli import curves, distributed, heap, options, record, seeds, store
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
-from mpcli.errors import InputError
+from mpcli.errors import Finished, InputError
 from mpcli.options import Common, Signature
 from mpcli.registry import TRAINING, Page, spoken
 from mpcli.run import Run, Trained
@@ -62,20 +63,39 @@ def execute(request: Request) -> Done:
     Raises:
         InputError, Failed, Interrupted: as the page or the request demands; the run's record says so too.
     """
+    if request.verb != "train":
+        distributed.refuse(spoken(request.verb))
+    heap.keep_freed_blocks()  # before torch allocates anything
+    with distributed.group():
+        directory, parent = distributed.told(_sources(request) if distributed.rank() == 0 else None)
+        values, common = _settle(request, directory)
+        where = device(common.device)  # one that is not there is refused before anything is written
+        if common.seeds > 1:
+            distributed.refuse("--seeds")
+        if distributed.rank():
+            _beside(request, values, common, where, directory)
+        return _first(request, values, common, where, directory, parent)
+
+
+def _first(
+    request: Request,
+    values: dict[str, Any],
+    common: Common,
+    where: Any,
+    directory: Path | None,
+    parent: Path | None,
+) -> Done:
+    """The work of the process that writes: of the only one, where there is no other."""
     page, training = request.page, request.verb in TRAINING
-    directory, parent = _sources(request)
-    values, common = _settle(request, directory)
-    where = device(common.device)  # one that is not there is refused before anything is written
     trained = Trained(parent, where) if parent else None
     file = _file(common.out, training) if directory is None else None
-    heap.keep_freed_blocks()  # before torch allocates anything
     run = Run(
         directory or store.new_directory(page.name, request.verb, common.seed, None if file else common.out),
         seed=common.seed,
         device=where,
         out=file,
         quiet=common.quiet,
-        resume=directory is not None,
+        resume=directory,
         checkpoint=common.checkpoint,
         page=page.name,
         options=values,
@@ -94,6 +114,17 @@ def execute(request: Request) -> Done:
                 curves.draw(run)
     result = run.artifacts[0] if run.artifacts and not training else run.dir
     return Done(run.dir, result, about, common.seeds)
+
+
+def _beside(request: Request, values: dict[str, Any], common: Common, where: Any, directory: Path | None) -> NoReturn:
+    """The work of a further process: it trains as the first does, and what it writes is for nobody."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(
+            Path(folder), seed=common.seed, device=where, resume=directory, page=request.page.name, options=values
+        )
+        seed_everything(common.seed)
+        request.function(**request.signature.arguments(values, run, None))
+    raise Finished
 
 
 def _settle(request: Request, directory: Path | None) -> tuple[dict[str, Any], Common]:

@@ -8,20 +8,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mpcli import checks, record, store
+from mpcli import checks, distributed, record, store
 from mpcli.errors import Failed, InputError
 from mpcli.registry import Page, get, pages
+from mpcli.report import aligned
 from mpcli.run import Run
 
 
 def gradcheck(
-    subjects: list[str], *, out: Path | None, seed: int, as_json: bool, quiet: bool, command: Sequence[str]
+    subjects: list[str],
+    *,
+    out: Path | None,
+    seed: int,
+    errata: bool,
+    as_json: bool,
+    quiet: bool,
+    command: Sequence[str],
 ) -> None:
     """Judge the cases of the named pages, or of every page.
+
+    `errata` asks for the formulas that the course notes print wrongly, with how far off each is.
 
     Raises:
         Failed: a case failed, or a named page is broken.
     """
+    distributed.refuse("gradcheck")
     chosen = [get(name) for name in subjects] or [page for page in pages().values() if "gradcheck" in page.verbs]
     file = out if out is not None and out.suffix else None
     if file and file.suffix != ".json":
@@ -31,10 +42,11 @@ def gradcheck(
     run = Run(store.new_directory(name, "gradcheck", seed, None if file else out), seed=seed, out=file, quiet=quiet)
     about = record.new(chosen[0], "gradcheck", None) | {"page": name}
     with record.kept(run, about, {"subjects": subjects, "seed": seed}, command):
-        outcomes, broken = _judge(chosen, seed, strict=bool(subjects))
+        judged_cases, broken = _judge(chosen, seed, strict=bool(subjects))
+        outcomes = [outcome for _, outcome in judged_cases]
         failed = [outcome for outcome in outcomes if not outcome.passed]
         run.result(cases=len(outcomes), failures=len(failed), seconds=round(time.monotonic() - began, 3))
-        judged = [_finite(asdict(outcome)) for outcome in outcomes]
+        judged = [_entry(case, outcome) for case, outcome in judged_cases]
         with run.file("report.json") as path:
             path.write_text(json.dumps({"cases": judged, "broken": broken}, indent=1) + "\n")
     if not quiet:
@@ -44,6 +56,8 @@ def gradcheck(
     if as_json:
         shown = {"run": str(run.dir), "artifacts": [str(run.artifacts[0])], "metrics": run.metrics}
         print(json.dumps(shown | {"seconds": about["seconds"], "cases": judged}))
+    elif errata:
+        print(_errata(judged_cases))
     else:
         print(run.artifacts[0])
     if failed:
@@ -53,9 +67,11 @@ def gradcheck(
         )
 
 
-def _judge(chosen: Sequence[Page], seed: int, strict: bool) -> tuple[list[checks.Outcome], list[str]]:
-    """The outcome of every case, and why pages could not be checked; a `strict` caller gets that as Failed."""
-    outcomes: list[checks.Outcome] = []
+def _judge(
+    chosen: Sequence[Page], seed: int, strict: bool
+) -> tuple[list[tuple[checks.Case, checks.Outcome]], list[str]]:
+    """Every case and its outcome, and why pages could not be checked; a `strict` caller gets that as Failed."""
+    found: list[tuple[checks.Case, checks.Outcome]] = []
     broken: list[str] = []
     for page in chosen:
         try:
@@ -65,8 +81,25 @@ def _judge(chosen: Sequence[Page], seed: int, strict: bool) -> tuple[list[checks
                 raise
             broken.append(str(error))
             continue
-        outcomes += [checks.judge(case, page.name, seed) for case in checks.cases(module)]
-    return outcomes, broken
+        found += [(case, checks.judge(case, page.name, seed)) for case in checks.cases(module)]
+    return found, broken
+
+
+def _entry(case: checks.Case, outcome: checks.Outcome) -> dict[str, Any]:
+    """A case for report.json, with the texts of the wrong formulas that it measures."""
+    said = {"printed": asdict(case.printed) if case.printed else None, "mistaken_as": case.mistake or None}
+    return _finite(asdict(outcome)) | said
+
+
+def _errata(found: list[tuple[checks.Case, checks.Outcome]]) -> str:
+    """The formulas that the course notes print wrongly, one a row."""
+    rows = [["page", "notes", "printed", "right", "off by"]]
+    rows += [
+        [outcome.page, case.printed.where, case.printed.formula, case.printed.right, f"{outcome.misprint:.2g}"]
+        for case, outcome in found
+        if case.printed and outcome.misprint is not None
+    ]
+    return aligned(rows)
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
@@ -74,21 +107,21 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(v, float) and v - v != 0 else v for name, v in values.items()}
 
 
-def _table(outcomes: list[Any]) -> None:
+def _table(outcomes: list[checks.Outcome]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
     table = Table(box=None, pad_edge=False)
-    for heading in ("", "page", "case", "kind", "off by", "printed form off by"):
+    for heading in ("", "page", "case", "kind", "off by", "misprint off by", "mistake off by"):
         table.add_column(heading, justify="right" if "off" in heading else "left")
     for o in outcomes:
         mark = Text("ok", "green") if o.passed else Text("FAILED", "bold red")
-        misprint = "" if o.misprint is None else f"{o.misprint:.2g}"
-        table.add_row(mark, Text(o.page), Text(o.case), o.kind, f"{o.difference:.1e}", misprint)
+        wrong = ("" if size is None else f"{size:.2g}" for size in (o.misprint, o.mistake))
+        table.add_row(mark, Text(o.page), Text(o.case), o.kind, f"{o.difference:.1e}", *wrong)
         if o.message:
-            table.add_row("", "", Text(o.message, "red"), "", "", "")
+            table.add_row("", "", Text(o.message, "red"), "", "", "", "")
     console.print(table)
     passed = sum(o.passed for o in outcomes)
     console.print(f"{passed} of {len(outcomes)} cases hold")

@@ -37,16 +37,16 @@ def metrics_table(rows: list[tuple[str, dict[str, float]]]) -> str:
     names = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
     cells = [["run", *names]]
     cells += [[label, *(f"{m[name]:.6g}" if name in m else "" for name in names)] for label, m in rows]
-    return _aligned(cells)
+    return aligned(cells)
 
 
 def _table_of_seeds(metrics: dict[str, float]) -> str:
     """One row a metric: its median over the seeds, and the least and the greatest, which follow it."""
     values = [f"{value:.6g}" for value in metrics.values()]
     rows = [[name, *values[3 * i : 3 * i + 3]] for i, name in enumerate(list(metrics)[::3])]
-    return _aligned([["metric", "median", "min", "max"], *rows])
+    return aligned([["metric", "median", "min", "max"], *rows])
 
 
-def _aligned(cells: list[list[str]]) -> str:
+def aligned(cells: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)

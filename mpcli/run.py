@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpcli import checkpoint, store
+from mpcli import checkpoint, distributed, store
 from mpcli.artifacts import ANIMATIONS, FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
-from mpcli.errors import Failed, Interrupted
+from mpcli.errors import Failed, Finished, Interrupted
 from mpcli.progress import Progress
 from mpcli.stop import Stop
 from mpcli.trained import Trained
@@ -46,6 +46,9 @@ class Run(Artifacts):
         device: where to compute.
         suffix: the suffix that `--out` asks for (".png"), or "".
         metrics: what `result` was given.
+
+    Args:
+        resume: the directory whose checkpoint training goes on from.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class Run(Artifacts):
         device: "torch.device | str" = "cpu",
         out: Path | None = None,
         quiet: bool = True,
-        resume: bool = False,
+        resume: Path | None = None,
         checkpoint: float = 60.0,
         page: str = "",
         options: Mapping[str, Any] | None = None,
@@ -106,28 +109,42 @@ class Run(Artifacts):
             Interrupted: the user asked to stop; a checkpoint was saved.
             InputError: the checkpoint to resume from is damaged or of another model, or the disk is full.
             TypeError: a state is of another kind.
+            Finished: this is one of several processes, and not the first.
         """
         if self._tracked:
             raise RuntimeError("one track loop a run: make the stage a function of the step")
         self._tracked = True
         kept = checkpoint.stateful(state, self.device)
-        start = self._restore(kept) if self._resume else 0
+        start = self._restore(kept, self._resume) if self._resume else 0
+        if distributed.rank():
+            seed_everything(distributed.own_seed(self.seed, start))
+        together = distributed.Together(state)
         self._steps = steps
         self._every = max(1, steps // LOGGED)
         self._drop_rows_after(start)
         last = time.monotonic()
-        with Stop() as stop, Progress(start, steps, quiet=self._quiet) as self._progress:
+        with (
+            Stop(patient=distributed.size() > 1) as stop,
+            Progress(start, steps, quiet=self._quiet) as self._progress,
+        ):
             for step in range(start, steps):
                 self._step = step
-                yield batches(step)
+                yield distributed.part(batches(step))
+                together.stepped()
                 self._progress.advance(step + 1)
+                asked = distributed.anyone(stop.asked)
                 due = time.monotonic() - last >= self._seconds
-                if due or stop.asked or step + 1 == steps:
+                if due or asked or step + 1 == steps:
                     self._save_checkpoint(step + 1, kept)
                     last = time.monotonic()
-                if stop.asked:
+                if asked and distributed.rank():
+                    raise Finished
+                if asked:
                     raise Interrupted(f"stopped after step {step + 1} of {steps}; continue with --resume on {self.dir}")
         self._progress = None
+        together.end()
+        if distributed.rank():
+            raise Finished
 
     def log(self, **metrics: "float | Tensor") -> None:
         """Note the values of this step: shown in the bar, and about a thousand rows kept in metrics.jsonl.
@@ -195,19 +212,21 @@ class Run(Artifacts):
             store.write(path, "".join(kept).encode())
 
     def _save_checkpoint(self, step: int, state: Mapping[str, Stateful]) -> None:
+        if distributed.rank():
+            return  # the first process holds the same
         self._write_rows()
         try:
             checkpoint.save(self.dir / "checkpoint.pt", step, state)
         except checkpoint.NotFinite as error:
             raise Failed(f"training diverged: {error} is not finite after step {step}; {self._last_good()}") from None
 
-    def _restore(self, state: Mapping[str, Stateful]) -> int:
-        path = self.dir / "checkpoint.pt"
+    def _restore(self, state: Mapping[str, Stateful], directory: Path) -> int:
+        path = directory / "checkpoint.pt"
         if not path.exists():
-            self.say(f"{self.dir} holds no checkpoint: starting at step 0")
+            self.say(f"{directory} holds no checkpoint: starting at step 0")
             return 0
         step = checkpoint.restore(path, state)
-        self.say(f"resuming {self.dir} after step {step}")
+        self.say(f"resuming {directory} after step {step}")
         return step
 
 

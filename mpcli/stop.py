@@ -7,10 +7,16 @@ from typing import Any
 
 
 class Stop:
-    """Turns the first SIGINT or SIGTERM into a wish to stop at the next step; the second stops at once."""
+    """Turns the first SIGINT or SIGTERM into a wish to stop at the next step; the second stops at once.
 
-    def __init__(self) -> None:
+    Args:
+        patient: the second changes nothing either. torchrun passes on a Ctrl-C that each process has got already, and
+            ends by force what does not end by itself.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
         self.asked = False
+        self._patient = patient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -21,7 +27,7 @@ class Stop:
         return self
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self._patient:
             raise KeyboardInterrupt
         self.asked = True
 

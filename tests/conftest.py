@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 KITS = ["mpcli.kit", *(f"{path.parent.name}.kit" for path in ROOT.glob("plugins/*/kit"))]
 _hook = jaxtyping.install_import_hook(KITS, "shapes.checked")
 
+pytest_plugins = ["cost"]
+
 
 @dataclass(frozen=True)
 class Result:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,24 +10,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcli.checks import Case, cases, central_differences, gradient, identity, inequality, judge
+from mpcli.checks import Case, Printed, cases, central_differences, gradient, identity, inequality, judge, uniform
 from mpcli.registry import pages
 
-
-def draw(g: torch.Generator) -> tuple[Tensor, Tensor]:
-    return torch.rand(3, generator=g, dtype=torch.float64) + 0.5, torch.randn(3, generator=g, dtype=torch.float64)
+DRAW = (uniform(0.5, 1.5, 3), (3,))
+SQUARES = Printed("(1)", "x^2 + y^2", "x^2 + 2 x y + y^2")
 
 
 TRUE = {
-    "gradient": gradient("d(x^3 y)/dx = 3 x^2 y", lambda x, y: x**3 * y, lambda x, y: 3 * x**2 * y, draw),
-    "identity": identity("(x + y)^2", lambda x, y: (x + y) ** 2, lambda x, y: x**2 + 2 * x * y + y**2, draw),
-    "inequality": inequality("2 x y <= x^2 + y^2", lambda x, y: 2 * x * y, lambda x, y: x**2 + y**2, draw),
+    "gradient": gradient("d(x^3 y)/dx = 3 x^2 y", lambda x, y: (x**3 * y, 3 * x**2 * y), *DRAW),
+    "identity": identity("(x + y)^2", lambda x, y: ((x + y) ** 2, x**2 + 2 * x * y + y**2), *DRAW),
+    "inequality": inequality("2 x y <= x^2 + y^2", lambda x, y: (2 * x * y, x**2 + y**2), *DRAW),
 }
 FALSE = {
-    "gradient": gradient("d(x^3 y)/dx = 2 x^2 y", lambda x, y: x**3 * y, lambda x, y: 2 * x**2 * y, draw),
-    "identity": identity("(x + y)^2", lambda x, y: (x + y) ** 2, lambda x, y: x**2 + y**2, draw),
-    "inequality": inequality("x <= y", lambda x, y: x, lambda x, y: y, draw),
+    "gradient": gradient("d(x^3 y)/dx = 2 x^2 y", lambda x, y: (x**3 * y, 2 * x**2 * y), *DRAW),
+    "identity": identity("(x + y)^2", lambda x, y: ((x + y) ** 2, x**2 + y**2), *DRAW),
+    "inequality": inequality("x <= y", lambda x, y: (x, y), *DRAW),
 }
+
+
+def measured(case: Case, wrong, **named) -> Case:
+    """The same case with a wrong formula behind its sides."""
+    return replace(case, sides=lambda *given: (*case.sides(*given), wrong(*given)), **named)
 
 
 @pytest.mark.parametrize("kind", TRUE)
@@ -43,16 +48,16 @@ def test_one_wrong_element_in_one_draw_is_enough():
     def last_element_off_in_the_last_draw(x, y):
         nonlocal number
         number += 1
-        return x + 1e-5 * torch.tensor([0, 0, number == 5], dtype=torch.float64)
+        return x, x + 1e-5 * torch.tensor([0, 0, number == 5], dtype=torch.float64)
 
-    case = identity("x = x", lambda x, y: x, last_element_off_in_the_last_draw, draw)
+    case = identity("x = x", last_element_off_in_the_last_draw, *DRAW)
     assert case.draws == 5
     assert not judge(case).passed
 
 
 def test_the_tolerance_is_atol_and_rtol_of_the_right_side():
     def off(by: float, **tolerance: float) -> Case:
-        return identity("x = x", lambda x, y: x / x * (100 + by), lambda x, y: x / x * 100, draw, **tolerance)
+        return identity("x = x", lambda x, y: (x / x * (100 + by), x / x * 100), *DRAW, **tolerance)
 
     assert judge(off(0.09, rtol=1e-3, atol=0)).passed
     assert not judge(off(0.11, rtol=1e-3, atol=0)).passed
@@ -62,13 +67,13 @@ def test_the_tolerance_is_atol_and_rtol_of_the_right_side():
 
 
 def test_numbers_are_taken_in_double_precision():
-    outcome = judge(identity("1 / 3", lambda x, y: 1 / 3, lambda x, y: torch.ones((), dtype=torch.float64) / 3, draw))
+    outcome = judge(identity("1 / 3", lambda x, y: (1 / 3, torch.ones((), dtype=torch.float64) / 3), *DRAW))
     assert outcome.difference == 0
 
 
 def test_an_inequality_fails_only_in_its_direction():
     def shifted(by: float) -> Case:
-        return inequality("x <= x + by", lambda x, y: x, lambda x, y: x + by, draw)
+        return inequality("x <= x + by", lambda x, y: (x, x + by), *DRAW)
 
     assert judge(shifted(0)).passed
     assert judge(shifted(0.25)).difference == pytest.approx(-0.25)
@@ -85,58 +90,59 @@ def test_the_gradient_is_that_of_the_sum_with_respect_to_the_first_argument():
 
 
 @pytest.mark.parametrize("kind", TRUE)
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_fails(kind, side, value):
-    case = TRUE[kind]
-    function = getattr(case, side)
-    outcome = judge(replace(case, **{side: lambda *given: function(*given) * value}))
+    def spoilt(*given):
+        sides = list(TRUE[kind].sides(*given))
+        sides[side] = sides[side] * value
+        return tuple(sides)
+
+    outcome = judge(replace(TRUE[kind], sides=spoilt))
     assert not outcome.passed
     assert "not finite" in outcome.message
 
 
-@pytest.mark.parametrize("part", ["draw", "left", "right", "printed"])
+@pytest.mark.parametrize("part", ["draw", "sides"])
 def test_an_exception_fails_with_its_message(part):
     def broken(*given):
         raise ZeroDivisionError("no such luck")
 
-    outcome = judge(replace(TRUE["identity"], **{part: broken}))
+    outcome = judge(replace(TRUE["identity"], **{part: (broken,) if part == "draw" else broken}))
     assert not outcome.passed
     assert outcome.message == "ZeroDivisionError: no such luck"
     assert math.isnan(outcome.error)
 
 
 def test_sides_of_different_shape_fail_though_they_would_broadcast():
-    outcome = judge(identity("x = x", lambda x, y: x, lambda x, y: x[None], draw))
+    outcome = judge(identity("x = x", lambda x, y: (x, x[None]), *DRAW))
     assert not outcome.passed
     assert "(3,)" in outcome.message and "(1, 3)" in outcome.message
 
 
-def test_a_printed_formula_is_measured_and_not_trusted():
-    case = replace(TRUE["identity"], printed=lambda x, y: (x + y) ** 2 + 0.25)
-    outcome = judge(case)
-    assert outcome.passed
-    assert outcome.misprint == pytest.approx(0.25)
-    printed_gradient = replace(TRUE["gradient"], printed=FALSE["gradient"].right)
-    off = max(float((x**2 * y).abs().max()) for x, y in drawn(printed_gradient, seed=0))
-    assert judge(printed_gradient).misprint == pytest.approx(off, rel=1e-6)
+def test_a_printed_formula_and_a_mistake_are_measured_and_not_trusted():
+    case = measured(TRUE["identity"], lambda x, y: (x + y) ** 2 + 0.25, printed=SQUARES)
+    assert (judge(case).passed, judge(case).misprint, judge(case).mistake) == (True, pytest.approx(0.25), None)
+    both = measured(case, lambda x, y: (x + y) ** 2 - 0.5, mistake="half too little")
+    assert (judge(both).misprint, judge(both).mistake) == (pytest.approx(0.25), pytest.approx(0.5))
+    slope = measured(TRUE["gradient"], lambda x, y: 2 * x**2 * y, printed=SQUARES)
+    off = max(float((x**2 * y).abs().max()) for x, y in drawn(slope, seed=0))
+    assert judge(slope).misprint == pytest.approx(off, rel=1e-6)
+
+
+def test_a_wrong_formula_without_a_name_and_a_name_without_a_formula_fail():
+    for case in (measured(TRUE["identity"], lambda x, y: x), replace(TRUE["identity"], mistake="nothing measures it")):
+        assert not judge(case).passed and "are named" in judge(case).message
 
 
 def test_a_printed_formula_without_a_value_is_not_reported_as_right():
-    outcome = judge(replace(TRUE["identity"], printed=lambda x, y: (-x).log()))
+    outcome = judge(measured(TRUE["identity"], lambda x, y: (-x).log(), printed=SQUARES))
     assert outcome.passed
     assert outcome.misprint is not None and not math.isfinite(outcome.misprint)
 
 
-def drawn(case: Case, seed: int) -> list[tuple[Tensor, ...]]:
-    seen: list[tuple[Tensor, ...]] = []
-
-    def record(g):
-        seen.append(case.draw(g))
-        return seen[-1]
-
-    judge(replace(case, draw=record), seed=seed)
-    return seen
+def drawn(case: Case, seed: int) -> list[list[Tensor]]:
+    return [case.arguments(torch.Generator().manual_seed(seed * 1_000_003 + i)) for i in range(case.draws)]
 
 
 def test_draws_differ_from_each_other_and_depend_on_the_seed_alone():
@@ -160,18 +166,15 @@ PAGE = '''"""Sums.
 Somebody, 1999.
 """
 import torch
-from mpcli.checks import identity
-
-
-def draw(g):
-    return (torch.randn(2, generator=g, dtype=torch.float64),)
+from mpcli.checks import Printed, identity
 
 
 def gradcheck():
-    yield identity("x + x = 2 x", lambda x: x + x, lambda x: 2 * x, draw, printed=lambda x: 2 * x + 0.5)
+    wrong = Printed("(7)", "x + x = 2 x + 1/2", "x + x = 2 x")
+    yield identity("x + x = 2 x", lambda x: (x + x, 2 * x, 2 * x + 0.5), (2,), printed=wrong)
     {}
 '''
-WRONG = 'yield identity("[x] + x = 3 x", lambda x: x + x, lambda x: 3 * x, draw)'
+WRONG = 'yield identity("[x] + x = 3 x", lambda x: (x + x, 3 * x), (2,))'
 
 
 def test_the_verb_reports_every_case_and_exits_0(mpcli, book):
@@ -183,6 +186,13 @@ def test_the_verb_reports_every_case_and_exits_0(mpcli, book):
     row = next(line for line in result.err.splitlines() if "x + x = 2 x" in line)
     assert row.startswith("ok") and row.rstrip().endswith("0.5")
     assert "1 of 1 cases hold" in result.err
+
+
+def test_errata_are_told_with_their_number_the_right_formula_and_their_size(mpcli, book):
+    book(sums=PAGE.format(""))
+    head, row = mpcli("gradcheck", "sums", "--errata", "--quiet").out.splitlines()
+    assert head.split() == ["page", "notes", "printed", "right", "off", "by"]
+    assert re.split(r"  +", row) == ["sums", "(7)", "x + x = 2 x + 1/2", "x + x = 2 x", "0.5"]
 
 
 def test_the_verb_exits_1_when_a_case_fails_and_still_reports_all(mpcli, book):
@@ -213,15 +223,15 @@ CHECKED = [name for name, page in pages().items() if page.distribution == "mpcli
 
 def perturbed(case: Case) -> Case:
     """The same case gone wrong: its sides swapped, or the right one off by a thousandth."""
-    if case.kind == "inequality":
-        return replace(case, left=case.right, right=case.left, printed=None)
 
     def off(*given):
-        right = torch.as_tensor(case.right(*given)).detach().to(torch.float64)
+        left, right = (torch.as_tensor(side).detach().to(torch.float64) for side in case.sides(*given)[:2])
+        if case.kind == "inequality":
+            return right, left
         largest = float(right.abs().max()) or 1.0
-        return right + 1e-3 * (right.abs() + largest)
+        return left, right + 1e-3 * (right.abs() + largest)
 
-    return replace(case, right=off, printed=None)
+    return replace(case, sides=off, printed=None, mistake="")
 
 
 @pytest.mark.parametrize("kind", TRUE)
@@ -243,10 +253,8 @@ def test_every_case_of_the_book_holds_and_can_fail(name):
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_every_printed_formula_is_wrong_by_more_than_the_tolerance(name):
+def test_every_wrong_formula_is_off_by_more_than_the_tolerance(name):
     for case in cases(pages()[name].load()):
-        if case.printed is None:
-            continue
-        assert judge(case, name).misprint > case.atol, case.name
-        if case.kind != "inequality":
-            assert not judge(replace(case, right=case.printed, printed=None), name).passed, case.name
+        outcome = judge(case, name)
+        for size in (outcome.misprint, outcome.mistake):
+            assert size is None or not size <= case.atol, case.name

@@ -1,8 +1,10 @@
 """What every page owes: one test over the whole book."""
 
+import ast
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,41 +12,16 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mutants import module_of
 from safetensors.torch import load_file
 
 from mpcli import options, run
-from mpcli.registry import TRAINING, VERBS, pages, spoken
+from mpcli.checks import Case, cases, judge
+from mpcli.cli import run as run_command
+from mpcli.registry import TRAINING, VERBS, Page, find_source, pages, spoken
 
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 OURS = [name for name, page in pages().items() if page.distribution == "mpcli"]
-
-# Settings under which a verb takes a second or two; the shapes stay those of the page.
-SHORT = ["--env", "CliffWalking-v1(max_episode_steps=30)", "--eval-episodes", "2"]  # else 1000, each in the picture
-SMALL: dict[tuple[str, str], list[str]] = {
-    ("train", "vae"): ["--hidden", "16", "--importance", "5"],
-    ("evaluate", "vae"): ["--importance", "5"],
-    ("train", "srflow"): ["--depth", "1", "--channels", "4", "--blocks", "0"],
-    ("train", "cflow"): ["--depth", "2", "--channels", "4"],
-    ("train", "igr"): ["--width", "16", "--depth", "2", "--batch", "32"],
-    ("render", "igr"): ["--size", "32"],
-    ("marching_cubes", "igr"): ["--resolution", "24"],
-    ("evaluate", "igr"): ["--resolution", "24"],
-    ("train", "nerf"): ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
-    ("marching_cubes", "nerf"): ["--resolution", "16"],
-    ("rl_run", "bandit"): ["--tasks", "20"],
-    ("rl_run", "value_iteration"): ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"],
-    ("rl_run", "policy_iteration"): ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"],
-    ("rl_run", "monte_carlo"): ["--eval-episodes", "2"],
-    ("rl_run", "td0"): ["--eval-episodes", "2", "--copies", "3"],
-    ("rl_run", "q_learning"): SHORT,
-    ("rl_run", "sarsa"): SHORT,
-    ("rl_run", "dyna"): SHORT,
-    ("rl_run", "dqn"): ["--hidden", "8", "--warmup", "2", "--eval-episodes", "2"],
-    ("evaluate", "dqn"): ["--eval-episodes", "2"],
-    ("rl_run", "reinforce"): ["--hidden", "8", "--eval-episodes", "2"],
-    ("evaluate", "reinforce"): ["--eval-episodes", "2"],
-    ("rl_run", "actor_critic"): ["--hidden", "8", "--copies", "1", "--rollout", "1", "--eval-episodes", "2"],
-    ("evaluate", "actor_critic"): ["--eval-episodes", "2"],
-}
 
 
 def with_verb(*verbs: str) -> list[str]:
@@ -52,18 +29,31 @@ def with_verb(*verbs: str) -> list[str]:
 
 
 def small(verb: str, name: str) -> list[str]:
-    return SMALL.get((verb, name), [])
+    """Settings, `SMALL` of the page's test, under which a verb takes a second; the shapes stay those of the page."""
+    return getattr(module_of(name), "SMALL", {}).get(verb, [])
 
 
 def training_verb(name: str) -> str:
     return next(verb for verb in TRAINING if verb in pages()[name].verbs)
 
 
-def train(mpcli, name: str, *arguments: str) -> Path:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run of four small steps of each page, made once."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name) / "whole"
+            train(name, made[name])
+        return made[name]
+
+    return make
+
+
+def train(name: str, out: Path, *arguments: str) -> None:
     verb = training_verb(name)
-    result = mpcli(spoken(verb), name, *small(verb, name), *arguments, "--quiet")
-    assert result.code == 0, result.err
-    return result.path
+    assert run_command([spoken(verb), name, *small(verb, name), "--steps", "4", "--out", str(out), *arguments]) == 0
 
 
 def opens(path: Path) -> None:
@@ -128,8 +118,8 @@ def test_info_and_help_render(name, mpcli):
 
 
 @pytest.mark.parametrize("name", with_verb(*TRAINING))
-def test_resume_is_exact(name, mpcli, monkeypatch):
-    whole = train(mpcli, name, "--steps", "4", "--out", "whole")
+def test_resume_is_exact(name, trained, tmp_path, monkeypatch):
+    whole, cut = trained(name), tmp_path / "cut"
 
     class Killed(BaseException):
         pass
@@ -144,24 +134,20 @@ def test_resume_is_exact(name, mpcli, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(run.Run, "_save_checkpoint", save_and_die)
         with pytest.raises(Killed):
-            train(mpcli, name, "--steps", "4", "--checkpoint", "0", "--out", "cut")
-    assert torch.load("cut/checkpoint.pt", weights_only=True)["step"] == 2
+            train(name, cut, "--checkpoint", "0")
+    assert torch.load(cut / "checkpoint.pt", weights_only=True)["step"] == 2
     torch.manual_seed(999)
-    resumed = mpcli(spoken(training_verb(name)), "cut", "--resume", "--quiet")
-    assert resumed.code == 0, resumed.err
+    assert run_command([spoken(training_verb(name)), str(cut), "--resume"]) == 0
     for file in ("model.safetensors", "metrics.jsonl"):
-        assert (Path("cut") / file).read_bytes() == (whole / file).read_bytes(), file
-    assert (
-        json.loads(Path("cut/run.json").read_text())["result"] == json.loads((whole / "run.json").read_text())["result"]
-    )
+        assert (cut / file).read_bytes() == (whole / file).read_bytes(), file
+    results = (json.loads((folder / "run.json").read_text())["result"] for folder in (cut, whole))
+    assert next(results) == next(results)
 
 
 @pytest.mark.parametrize("name", with_verb("sample", "render", "marching_cubes", "fit_smpl", "evaluate"))
-def test_every_verb_writes_files_that_open_and_does_so_again(name, mpcli):
+def test_every_verb_writes_files_that_open_and_does_so_again(name, mpcli, trained):
     page = pages()[name]
-    subject: str | Path = name
-    if set(TRAINING) & set(page.verbs):
-        subject = train(mpcli, name, "--steps", "2")
+    subject: str | Path = trained(name) if set(TRAINING) & set(page.verbs) else name
     for verb in page.verbs:
         if verb in (*TRAINING, "gradcheck"):
             continue
@@ -197,3 +183,84 @@ def test_its_equations_hold(name, mpcli):
     result = mpcli("gradcheck", name, "--json", "--quiet")
     assert result.code == 0, result.err
     assert result.json["metrics"]["cases"] >= 2
+
+
+# Checks that stand behind the code ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_gradcheck_notices_faults_in_the_page(name, monkeypatch):
+    faults = getattr(module_of(name), "MUTANTS", {})
+    assert len(faults) >= 3, f"the test of {name} names fewer than three faults (MUTANTS)"
+    module = pages()[name].load()
+    for what, (owner, attribute, twin) in faults.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, attribute, twin(getattr(owner, attribute)))
+            noticed = any(not judge(case, name).passed for case in cases(module))
+        assert noticed, f"{what}: gradcheck {name} does not notice"
+
+
+def reached(page: Page) -> set[str]:
+    """Names of the functions of ours that a page's verbs lead to, as its source says."""
+    trees: dict[str, ast.Module] = {}
+
+    def tree(module: str) -> ast.Module:
+        if module not in trees:
+            path = find_source(module)
+            trees[module] = ast.parse(path.read_text()) if path else ast.Module([], [])
+        return trees[module]
+
+    def named(node: ast.AST) -> set[str]:
+        found = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        return found | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+
+    waiting = [(page.module, verb) for verb in page.verbs if verb != "gradcheck"]
+    seen: set[tuple[str, str]] = set()
+    names: set[str] = set()
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in seen or not module.startswith(("mpcli_", "mpcli.kit")):
+            continue
+        seen.add((module, name))
+        for node in tree(module).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mpcli"):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        waiting.append((node.module, alias.name))
+                        whole = f"{node.module}.{alias.name}"
+                        if find_source(whole):  # a module: all of it
+                            waiting += [(whole, n.name) for n in tree(whole).body if isinstance(n, DEFINITIONS)]
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if name in {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}:
+                    waiting += [(module, other) for other in named(node)]
+            elif isinstance(node, DEFINITIONS) and node.name == name:
+                names |= {f"{module}:{n.name}" for n in ast.walk(node) if isinstance(n, DEFINITIONS)}
+                waiting += [(module, other) for other in named(node)]
+    return names
+
+
+def called(case: Case) -> set[str]:
+    """Names of the functions of ours that a case calls."""
+    found: set[str] = set()
+
+    def trace(frame, event, argument):
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and module.startswith("mpcli"):
+            found.add(f"{module}:{frame.f_code.co_name}")
+
+    before = sys.getprofile()
+    sys.setprofile(trace)
+    try:
+        case.sides(*case.arguments(torch.Generator().manual_seed(0)))
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if set(pages()[name].verbs) - {"gradcheck"}])
+def test_every_case_calls_what_the_verbs_call(name):
+    page = pages()[name]
+    ours = reached(page)
+    for case in cases(page.load()):
+        assert called(case) & ours, f"{case.name}: calls nothing that a verb of {name} calls"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mpcli.plugins"]
 ORDER = list(ENTRIES.values())  # as written: reading order
 CHAPTERS = list(dict.fromkeys(entry.partition(".")[0] for entry in ORDER))
-TYPES = ("mpcli.errors", "mpcli.checks", "mpcli.run")
+TYPES = ("mpcli.errors", "mpcli.checks", "mpcli.old_checks", "mpcli.run")
 FILES = [path for folder in ("mpcli", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -62,7 +62,7 @@ def allowed(name: str) -> tuple[str, ...]:
 
 
 def packages_of(modules: set[str]) -> set[str]:
-    """`from a.b import c` names a.b.c, which is a module or something in a.b: both, less the packages passed through."""
+    """What `from a.b import c` names is a.b.c, a module or something in one: the names less those they pass through."""
     return {module for module in modules if not any(other.startswith(module + ".") for other in modules)}
 
 

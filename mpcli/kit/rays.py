@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mpcli.kit.datasets.types import Scene
@@ -58,23 +58,23 @@ def over(images: Float[Tensor, "*batch C H W"], background: float) -> Float[Tens
 
 
 def pixel_batches(
-    scene: Scene, part: str, size: int, seed: int, background: float
+    scene: Scene, views: Int64[Tensor, " views"], size: int, seed: int, background: float
 ) -> Callable[[int], tuple[Float[Tensor, "size 3"], Float[Tensor, "size 3"], Float[Tensor, "size 3"]]]:
-    """Origins, unit directions and colours (over `background`) of `size` pixels drawn from all views of a part.
+    """Origins, unit directions and colours (over `background`) of `size` pixels drawn from some of the views.
 
     A pure function of the step: every pixel is drawn evenly and by itself, from a generator that (seed, step) seeds.
     """
-    views = scene.split[part]
     _, _, height, width = scene.images.shape
     device = scene.images.device
 
     def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
         state = np.random.SeedSequence((seed % 2**64, step)).generate_state(1, np.uint64)
         g = torch.Generator().manual_seed(int(state[0]) >> 1)
-        view = views[torch.randint(len(views), (size,), generator=g)].to(device)
-        row = torch.randint(height, (size,), generator=g).to(device)
-        column = torch.randint(width, (size,), generator=g).to(device)
-        origins, directions = scene.cameras.rays_at(view, torch.stack([column, row], -1) + 0.5)
+        view = views[torch.randint(len(views), (size,), generator=g)]
+        row = torch.randint(height, (size,), generator=g)
+        column = torch.randint(width, (size,), generator=g)
+        pixels = torch.stack([column, row], -1) + 0.5
+        origins, directions = scene.cameras.rays_at(view.to(device), pixels.to(device))
         colours = over(scene.images[view, :, row, column][..., None, None], background)[..., 0, 0]
         return origins, directions, colours
 

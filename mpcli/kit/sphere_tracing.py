@@ -27,15 +27,6 @@ def secant(
     return x1 - torch.where(rise == 0, 0, f1 * (x1 - x0) / torch.where(rise == 0, 1, rise))
 
 
-def box_interval(
-    origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"], low: Float[Tensor, "3"], high: Float[Tensor, "3"]
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Where rays enter and leave a box, as multiples of `directions`, entering at 0 from within; empty: near > far."""
-    inverse = 1 / torch.where(directions == 0, torch.finfo(directions.dtype).tiny, directions)
-    a, b = (low - origins) * inverse, (high - origins) * inverse
-    return torch.minimum(a, b).amax(-1).clamp(min=0), torch.maximum(a, b).amin(-1)
-
-
 @torch.no_grad()
 def trace(
     field: Field,

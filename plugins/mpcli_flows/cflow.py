@@ -27,12 +27,14 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.kit.densities import bits_per_dim, dequantised, nll, quantised
 from mpcli.kit.layers import ConvNet
 from mpcli.kit.pictures import tiles
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.kit.bases import BaseName, base
@@ -138,8 +140,8 @@ class CFlow(nn.Module):
         return ((x * (self.levels - 1)).round() + 0.5) / self.levels
 
 
-def pairs(spec: str, device: torch.device) -> datasets.Images:
-    images = datasets.images(spec).to(device)
+def pairs(spec: str, device: torch.device) -> Images:
+    images = datasets.load(spec, Images).to(device)
     _, h, w = images.shape
     if h % 2 or w % 4:
         raise InputError(f"{spec}: its pictures are {w}x{h}; right would be pairs of even sides, such as 128x64")
@@ -177,9 +179,9 @@ def train(
 
 
 @torch.no_grad()
-def judged(model: CFlow, images: datasets.Images, direction: Direction) -> dict[str, Tensor]:
+def judged(model: CFlow, images: Images, direction: Direction) -> dict[str, Tensor]:
     """nll of x_B given x_A on the test pairs, the same given a wrong x_A, and that of x_A alone."""
-    x_a, x_b = halves(images.test, direction)
+    x_a, x_b = halves(images.test[:], direction)
     noisy = dequantised(x_a, images.levels, torch.Generator(x_a.device).manual_seed(1))
     given = (noisy, noisy.roll(1, 0))  # each its own, and each that of another
     (nll_a, nll_b), (_, wrong) = (nll(model, x_b, a, levels=images.levels).mean(0) for a in given)

@@ -20,12 +20,14 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
 from mpcli.kit.pictures import tiles
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Scale, Shuffle, bounded
@@ -91,12 +93,12 @@ class ConditionalFlow(Flow):
         super().__init__(chain, base(cfg.base, dim), levels)
 
 
-def labelled(spec: str, device: torch.device) -> tuple[Examples, datasets.Images, Tensor]:
+def labelled(spec: str, device: torch.device) -> tuple[Examples, Images, Tensor]:
     """Pictures, as a density sees them and as they are, and the classes of those for testing."""
-    images = datasets.images(spec).to(device)
-    if images.test_labels is None or images.train_labels is None:
+    images = datasets.load(spec, Images).to(device)
+    if images.labels is None:
         raise InputError(f"{spec}: has no labels; right would be labelled pictures such as digits")
-    return Examples(images, images.levels), images, images.test_labels
+    return Examples(images, images.levels), images, images.labels.test
 
 
 @torch.no_grad()
@@ -115,7 +117,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of labelled pictu
     model.fit_scale(examples)
     adam = torch.optim.AdamW(model.parameters(), cfg.lr, weight_decay=cfg.weight_decay, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
-    batches = images.labelled_batches(cfg.batch, run.seed)
+    batches = images.labelled.batches(cfg.batch, run.seed)
     for x, c in run.track(batches, cfg.steps, model=model, adam=adam, cosine=cosine):
         loss = -model(examples.continuous(x), c).mean()
         adam.zero_grad()

@@ -26,11 +26,12 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, dequantised, load, quantised
 from mpcli.kit.layers import ConvNet
 from mpcli.kit.pictures import tiles
+from mpcli.old_checks import identity
 from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze

@@ -21,8 +21,9 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.kit.densities import load, log_integral
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, Normal, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale

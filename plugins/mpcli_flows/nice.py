@@ -19,9 +19,10 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.kit.densities import load
 from mpcli.kit.layers import mlp
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Shuffle

@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, load, log_integral
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale

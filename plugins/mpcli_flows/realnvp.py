@@ -23,7 +23,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case, Sides, identity
 from mpcli.kit.densities import load
 from mpcli.kit.layers import ConvNet, mlp
 from mpcli.run import Run, Trained
@@ -212,52 +212,54 @@ def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (t
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # x, and weights of networks from two numbers to s and t
-        return tuple(torch.randn(*size, dtype=torch.float64, generator=g) for size in ((4,), (4, 2)))
-
-    def coupling(w: Tensor) -> AffineCoupling:
+    def coupling(w: Tensor) -> AffineCoupling:  # [4, 2] -> of four numbers, s and t linear
         net = nn.Linear(2, 4).double().requires_grad_(False)
         net.weight.data, net.bias.data = w, w[:, 0]
         return AffineCoupling(net, (2, 2), False)
 
-    def latent(x: Tensor, w: Tensor) -> Tensor:
-        return coupling(w).inverse(x[None])[0][0]
+    def determinant(x: Tensor, w: Tensor) -> Sides:
+        f = coupling(w)
+        return f.inverse(x[None])[1][0], log_abs_det(lambda y: f.inverse(y[None])[0][0], x)
 
-    def s(x: Tensor, w: Tensor) -> Tensor:
-        return coupling(w).parts(x[None])[2][0]
+    yield identity("affine coupling: log |det dz/dx| = sum_i s_i(x_A)", determinant, (4,), (4, 2))
 
-    yield identity(
-        "affine coupling: log |det dz/dx| = sum_i s_i(x_A)",
-        lambda x, w: log_abs_det(lambda y: latent(y, w), x),
-        lambda x, w: s(x, w).sum(),
-        drawn,
-    )
-    yield identity(
-        "x_B = (z_B - t(z_A)) exp(-s(z_A))",
-        lambda x, w: coupling(w)(latent(x, w)[None])[0][0],
-        lambda x, w: x,
-        drawn,
-    )
-    yield identity(
-        "log p(x) = log p_z(f^-1(x)) + sum_k log |det df_k^-1|, each at its own input",
-        lambda x, w: _density(x, Chain([coupling(w), coupling(w.flip(0))])),
-        lambda x, w: (
-            Normal(4).log_prob(latent(latent(x, w.flip(0)), w)[None])[0]
-            + s(x, w.flip(0)).sum()
-            + s(latent(x, w.flip(0)), w).sum()
-        ),
-        drawn,
-        printed=lambda x, w: Normal(4).log_prob(latent(latent(x, w.flip(0)), w)[None])[0],
-    )
-    yield identity(
-        "pixels: log p(x) = log p(h) + sum log dh/dx, h = logit(m + (1 - 2m) x)",
-        lambda x, w: Logit().inverse(x.sigmoid()[None])[1][0],
-        lambda x, w: torch.func.jacrev(lambda y: torch.logit(0.05 + 0.9 * y))(x.sigmoid()).diag().log().sum(),
-        drawn,
-    )
+    def there_and_back(x: Tensor, w: Tensor) -> Sides:
+        z, logdet = coupling(w).inverse(x[None])
+        back, logdet_back = coupling(w)(z)
+        return torch.cat((back[0], logdet_back)), torch.cat((x, -logdet))
 
+    yield identity("x_B = (z_B - t(z_A)) exp(-s(z_A)), log |det dx/dz| = -sum s", there_and_back, (4,), (4, 2))
 
-def _density(x: Tensor, layers: Chain) -> Tensor:
-    """log p(x) from the Jacobian of the whole inverse, for a normal base."""
-    z = layers.inverse(x[None])[0]
-    return torch.distributions.Normal(0, 1).log_prob(z).sum() + log_abs_det(lambda y: layers.inverse(y[None])[0][0], x)
+    def density(x: Tensor, w: Tensor) -> Sides:
+        flow = Flow(Chain([coupling(w), coupling(w.flip(0))]), Normal(4))
+        z = flow.bijector.inverse(x[None])[0]
+        known = torch.distributions.Normal(0, 1).log_prob(z).sum()
+        whole = log_abs_det(lambda y: flow.bijector.inverse(y[None])[0][0], x)
+        return flow(x[None])[0], known + whole, known
+
+    name = "log p(x) = log p_z(f^-1(x)) + sum_k log |det df_k^-1|, each at its own input"
+    yield identity(name, density, (4,), (4, 2), mistake="the determinants left out")
+
+    def vectors(x: Tensor, w: Tensor) -> Sides:
+        f = VectorCouplings(Config(couplings=3, hidden=(2,)), 4).double().requires_grad_(False)
+        for net in f.nets:
+            list(net.children())[-1].get_parameter("weight").data = w
+        return f.inverse(x[None])[1][0], log_abs_det(lambda y: f.inverse(y[None])[0][0], x)
+
+    yield identity("couplings of vectors: the log-determinants add", vectors, (4,), (4, 2))
+
+    def checkerboard(x: Tensor, w: Tensor) -> Sides:
+        net = nn.Conv2d(1, 2, 3, padding=1).double().requires_grad_(False)
+        net.weight.data = w
+        f = CheckerboardCoupling(net, 2, 2, False)
+        return f.inverse(x.reshape(1, 1, 2, 2))[1][0], log_abs_det(
+            lambda y: f.inverse(y.reshape(1, 1, 2, 2))[0].flatten(), x
+        )
+
+    yield identity("checkerboard: only the fields of part B are scaled", checkerboard, (4,), (2, 1, 3, 3))
+
+    def pixels(x: Tensor) -> Sides:
+        slopes = torch.func.jacrev(lambda y: torch.logit(0.05 + 0.9 * y))(x.sigmoid()).diag()
+        return Logit().inverse(x.sigmoid()[None])[1][0], slopes.log().sum()
+
+    yield identity("pixels: log p(x) = log p(h) + sum log dh/dx, h = logit(m + (1 - 2m) x)", pixels, (4,))

@@ -27,12 +27,14 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
+from mpcli.kit.datasets import Images
 from mpcli.kit.densities import bits_per_dim, dequantised, nll
 from mpcli.kit.layers import ConvNet
 from mpcli.kit.pictures import tiles
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.kit.bases import BaseName, base
@@ -152,9 +154,9 @@ class SRFlow(Flow):
         return self.pictures(len(y), temperature, self.given(y))
 
 
-def pictures(spec: str, device: torch.device) -> datasets.Images:
+def pictures(spec: str, device: torch.device) -> Images:
     """Pictures from which `cut` takes what has sides that are multiples of 4."""
-    images = datasets.images(spec).to(device)
+    images = datasets.load(spec, Images).to(device)
     h, w = images.shape[1:]
     if min(h, w) < 2 * FACTOR:
         raise InputError(f"{spec}: its pictures are {w}x{h}; right would be at least {2 * FACTOR}x{2 * FACTOR}")
@@ -194,9 +196,9 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "
 
 
 @torch.no_grad()
-def judged(model: SRFlow, images: datasets.Images, draws: int = 8) -> dict[str, Tensor]:
+def judged(model: SRFlow, images: Images, draws: int = 8) -> dict[str, Tensor]:
     """On the test pictures: likelihood, PSNR beside that of bicubic, and of several outputs their agreement with y."""
-    x = cut(images.test)
+    x = cut(images.test[:])
     y = small(x)
     mean = nll(model, x, y, levels=images.levels).mean()
     torch.manual_seed(0)

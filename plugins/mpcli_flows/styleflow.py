@@ -29,11 +29,13 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.kit.layers import mlp
 from mpcli.kit.pictures import tiles
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, affine, affine_inverse
@@ -144,13 +146,13 @@ def train(
     before = Trained(generator, str(run.device)) if generator else None
     known = before.load(vae.VAE, vae.Config) if before else None
     spec = data or (before.options["data"] if before else "digits")
-    images = datasets.images(spec, known.shape if known else None).to(run.device)
-    classes = 0 if images.train_labels is None else len(images.classes)
+    images = datasets.load(spec, Images, shape=known.shape if known else None).to(run.device)
+    classes = 0 if images.labels is None else len(images.classes)
     settings = dataclasses.asdict(known.cfg if known else vae.Config(latent=cfg.latent))
     model = run.place(StyleFlow(cfg, settings, images.shape, classes, spec))
     if known:
         model.generator.load_state_dict(known.state_dict())
-    a = attributes(images.train)
+    a = attributes(images.train[:])
     model.mean.copy_(a.mean(0))
     model.unit.copy_(a.std(0))
     half = 0 if known else cfg.steps // 2
@@ -162,10 +164,10 @@ def train(
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     rate = torch.optim.lr_scheduler.LambdaLR(adam, falling)
     index = datasets.shuffled(len(images.train), cfg.batch, run.seed)
-    batches = lambda step: (step, index(step).to(run.device))  # noqa: E731
+    batches = lambda step: (step, index(step))  # noqa: E731
     for step, chosen in run.track(batches, cfg.steps, model=model, adam=adam, rate=rate):
         x = images.train[chosen]
-        label = images.train_labels[chosen] if images.train_labels is not None else None
+        label = images.labels.train[chosen] if images.labels else None
         model.generator.train(step < half)
         if step < half:
             loss = -model.generator(x).mean()
@@ -184,7 +186,7 @@ def train(
 
 
 @torch.no_grad()
-def judged(model: StyleFlow, images: datasets.Images) -> dict[str, Tensor]:
+def judged(model: StyleFlow, images: Images) -> dict[str, Tensor]:
     """Edits of the test pictures, each attribute by half a deviation up and down, measured on what G makes of them.
 
     `moved` is the share of the change asked for that the attribute made, `drift` how far the others went, in their
@@ -192,7 +194,7 @@ def judged(model: StyleFlow, images: datasets.Images) -> dict[str, Tensor]:
     many are called the class of another picture after an edit to all of its attributes (a class alone would be asked
     for with a width that it never has).
     """
-    w, label = model.generator.posterior(images.test).mean, images.test_labels
+    w, label = model.generator.posterior(images.test[:]).mean, images.labels.test if images.labels else None
     a = model.measured(model.image(w), label)
     found = {"nll": -model(w, a).mean()}
     moved, drift, seen = [], [], []
@@ -206,13 +208,13 @@ def judged(model: StyleFlow, images: datasets.Images) -> dict[str, Tensor]:
             drift.append(torch.cat((change[:, :i], change[:, i + 1 :]), 1).abs())
             seen.append(x)
     found |= {"moved": torch.cat(moved).mean(), "drift": torch.cat(drift).mean()}
-    if label is None or images.train_labels is None:
+    if label is None or images.labels is None:
         return found
-    known = model.image(model.generator.posterior(images.train).mean)
+    known = model.image(model.generator.posterior(images.train[:]).mean)
 
     def called(x: Tensor) -> Tensor:  # the class of most of the five nearest training pictures
         near = torch.cdist(x.flatten(1), known.flatten(1)).topk(5, largest=False).indices
-        return images.train_labels[near].mode(1).values  # type: ignore[index]
+        return images.labels.train[near].mode(1).values  # type: ignore[union-attr]
 
     before = called(model.image(w))
     found["class_kept"] = torch.stack([called(x) == before for x in seen]).float().mean()
@@ -232,8 +234,8 @@ def sample(
     model = trained.load(StyleFlow, Config)
     if attribute == "class" and not model.classes:
         raise InputError(f"{trained.dir}: was trained without labels; right would be --attribute {' or '.join(NAMES)}")
-    images = datasets.images(model.data, model.generator.shape).to(run.device)
-    x, label = images.test[:n], images.test_labels[:n] if images.test_labels is not None else None
+    images = datasets.load(model.data, Images, shape=model.generator.shape).to(run.device)
+    x, label = images.test[:n], images.labels.test[:n] if images.labels else None
     w = model.generator.posterior(x).mean
     a = model.measured(model.image(w), label)
     names, columns = ["input", "G(w)"], [model.generator.data(x), model.image(w)]
@@ -254,7 +256,8 @@ def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None
 ) -> None:
     model = trained.load(StyleFlow, Config)
-    run.result(**judged(model, datasets.images(data or model.data, model.generator.shape).to(run.device)))
+    images = datasets.load(data or model.data, Images, shape=model.generator.shape).to(run.device)
+    run.result(**judged(model, images))
 
 
 def gradcheck() -> Iterator[Case]:

@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity, inequality
+from mpcli.checks import Case
 from mpcli.errors import InputError
+from mpcli.old_checks import identity, inequality
 from mpcli.run import Run
 from mpcli_rl.kit import curves
 

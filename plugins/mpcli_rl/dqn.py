@@ -31,8 +31,9 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
 from mpcli.kit.layers import by_numpy
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping, worlds
 

@@ -29,7 +29,8 @@ from annotated_types import Ge, Interval
 from scipy.stats import chi2
 from torch import Tensor
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import mdp, stepping, tabular, worlds
 from mpcli_rl.q_learning import target

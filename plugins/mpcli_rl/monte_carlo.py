@@ -31,8 +31,9 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
 from mpcli.errors import InputError
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, mdp, stepping, tabular, worlds
 

@@ -31,7 +31,8 @@ from numpy import ndarray as Array
 from scipy import sparse
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, mdp, tabular
 from mpcli_rl.value_iteration import Bellman

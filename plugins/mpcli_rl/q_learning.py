@@ -27,7 +27,8 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import stepping, tabular, worlds
 

@@ -23,7 +23,8 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case
+from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_rl import q_learning
 from mpcli_rl.kit import mdp, stepping, tabular, worlds

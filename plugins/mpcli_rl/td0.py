@@ -30,7 +30,8 @@ from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import identity, inequality
 from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
 from mpcli_rl.monte_carlo import returns

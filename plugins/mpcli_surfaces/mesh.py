@@ -22,12 +22,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
+import trimesh
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case, Sides, identity
 from mpcli.kit import datasets, meshes, raster
-from mpcli.kit.cameras import framing
+from mpcli.kit.cameras import Cameras, framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run
 
@@ -51,7 +53,7 @@ def render(
     background: Annotated[Literal["white", "black", "transparent"], "what is behind the object"] = "white",
     specular: Annotated[float, "strength of the highlight", Interval(ge=0, le=1)] = 0.15,
 ) -> None:
-    mesh = datasets.mesh(data)
+    mesh = datasets.load(data, trimesh.Trimesh)
     meshes.require_faces(mesh, data)
     run.say(f"{data}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
     turning = path == "orbit" or run.suffix in ANIMATIONS
@@ -64,59 +66,64 @@ def render(
     run.image("orbit.gif" if turning else "mesh.png", pictures if turning else pictures[0])
 
 
-def hit(pixel: Tensor, corners: Tensor) -> Tensor:  # (u, v, 1) [3], P [3, 3] -> b_0, b_1, b_2, lambda [4]
-    e = torch.stack([pixel @ torch.linalg.cross(corners[(k + 1) % 3], corners[(k + 2) % 3]) for k in range(3)])
-    return torch.cat([e, torch.linalg.det(corners)[None]]) / e.sum()
-
-
 def gradcheck() -> Iterator[Case]:
-    def triangle(g: torch.Generator) -> tuple[Tensor, Tensor]:  # a pixel inside the picture of a triangle, and its P
+    camera = Cameras(torch.eye(4)[None], torch.full((1, 2), 20.0), torch.tensor([[11.0, 9.0]]), 20, 20)
+
+    def triangle(g: torch.Generator) -> Tensor:  # corners [3, 3] in front of the camera, which cover its middle
+        flat = torch.tensor([[-0.4, -0.4, -1], [0.5, -0.3, -1], [0.1, 0.5, -1]], dtype=torch.float64)
         depth = 1 + 3 * torch.rand(3, 1, generator=g, dtype=torch.float64)
-        corners = torch.tensor([[0.0, 0, 1], [90, 10, 1], [20, 80, 1]], dtype=torch.float64)
-        corners = (corners + torch.randn(3, 3, generator=g).double() * torch.tensor([5.0, 5, 0])) * depth
-        inside = 0.2 + torch.rand(3, generator=g, dtype=torch.float64)
-        return (inside / inside.sum()) @ (corners / depth), corners
+        return (flat + 0.05 * torch.randn(3, 3, generator=g) * torch.tensor([1, 1, 0])) * depth
 
-    def in_the_picture(pixel: Tensor, corners: Tensor) -> Tensor:  # weights w of the corners' pixels, by areas
-        flat = corners / corners[:, 2:]
-        doubled = [torch.linalg.det(torch.stack([pixel, flat[(k + 1) % 3], flat[(k + 2) % 3]])) for k in range(3)]
-        return torch.stack(doubled) / torch.linalg.det(flat)
+    def seen(corners: Tensor) -> tuple[Tensor, ...]:  # pixels (u, v, 1) [n, 3], b [n, 3], lambda [n], P [3, 3]
+        fragments = raster.rasterize(corners, torch.tensor([[0, 1, 2]]), camera)
+        _, row, column = torch.nonzero(fragments.face == 0, as_tuple=True)
+        pixel = torch.stack([column + 0.5, row + 0.5, torch.ones_like(row)], -1).double()
+        d = -corners[:, 2]
+        p = torch.stack([20 * corners[:, 0] + 11 * d, 9 * d - 20 * corners[:, 1], d], -1)
+        return pixel, fragments.barycentric[0, row, column], fragments.depth[0, row, column], p
 
-    def by_elimination(pixel: Tensor, corners: Tensor) -> Tensor:  # the definition, as four equations in b and lambda
-        system = torch.zeros(4, 4, dtype=torch.float64)
-        system[:3, :3], system[:3, 3], system[3, :3] = corners.T, -pixel, 1
-        return torch.linalg.solve(system, torch.tensor([0.0, 0, 0, 1]).double())
+    def definition(corners: Tensor) -> Sides:
+        pixel, b, depth, p = seen(corners)
+        return torch.cat([b @ p, b.sum(1, True)], 1), torch.cat([depth[:, None] * pixel, torch.ones(len(b), 1)], 1)
 
-    yield identity("lambda (u, v, 1) = sum b_i P_i and sum b_i = 1", hit, by_elimination, triangle)
-    yield identity(
-        "b_i = lambda w_i / d_i: interpolation that knows of perspective",
-        lambda pixel, corners: hit(pixel, corners)[:3],
-        lambda pixel, corners: hit(pixel, corners)[3] * in_the_picture(pixel, corners) / corners[:, 2],
-        triangle,
-        printed=in_the_picture,
-    )
-    yield identity(
-        "1 / lambda = sum w_i / d_i: inverse depth is linear in the picture",
-        lambda pixel, corners: 1 / hit(pixel, corners)[3],
-        lambda pixel, corners: (in_the_picture(pixel, corners) / corners[:, 2]).sum(),
-        triangle,
-    )
+    yield identity("lambda (u, v, 1) = sum b_i P_i and sum b_i = 1", definition, triangle)
 
-    def scene(g: torch.Generator) -> tuple[Tensor, ...]:  # colours, unit normals, points, a turn and a shift
-        normals = torch.nn.functional.normalize(torch.randn(6, 3, generator=g), dim=-1)
-        turn = axis_angle_to_matrix(torch.randn(3, generator=g).double())
-        colours, points = torch.rand(6, 3, generator=g), torch.randn(6, 3, generator=g)
-        return colours.double(), normals.double(), points.double(), turn, torch.randn(3, generator=g).double()
+    def perspective(corners: Tensor) -> Sides:
+        pixel, b, depth, p = seen(corners)
+        w = torch.linalg.solve((p / p[:, 2:]).T, pixel.T).T  # (u, v, 1) = sum w_i P_i / d_i
+        return b, depth[:, None] * w / p[:, 2], w
 
-    def lit(colours: Tensor, normals: Tensor, points: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
+    yield identity("b_i = lambda w_i / d_i, and so 1 / lambda = sum w_i / d_i", perspective, triangle, mistake="b = w")
+
+    def nearest(corners: Tensor, others: Tensor) -> Sides:
+        both = raster.rasterize(torch.cat([corners, others]), torch.arange(6).view(2, 3), camera).depth
+        alone = [raster.rasterize(one, torch.tensor([[0, 1, 2]]), camera).depth for one in (corners, others)]
+        return 1 / both, 1 / torch.minimum(*alone)
+
+    yield identity("of two triangles the one with the least lambda is seen", nearest, triangle, triangle)
+
+    def scene(g: torch.Generator) -> tuple[Tensor, ...]:  # colours, unit normals, points of a surface
+        colours, (normals, points) = torch.rand(6, 3, generator=g), torch.randn(2, 6, 3, generator=g)
+        return colours.double(), normalize(normals, dim=-1).double(), points.double()
+
+    def moved(surface: tuple[Tensor, ...], axis_angle: Tensor, shift: Tensor) -> Sides:
+        def lit(turn: Tensor, shift: Tensor) -> Tensor:
+            pose = torch.eye(4, dtype=torch.float64)
+            pose[:3, :3], pose[:3, 3] = turn, turn @ torch.tensor([0, 0, 4.0]).double() + shift
+            colours, normals, points = surface
+            return raster.shade(colours, normals @ turn.T, normals @ turn.T, points @ turn.T + shift, pose, None, 0.3)
+
+        return lit(axis_angle_to_matrix(axis_angle), shift), lit(torch.eye(3).double(), 0 * shift)
+
+    yield identity("moving scene and camera together changes no colour", moved, scene, (3,), (3,))
+
+    def lambert(surface: tuple[Tensor, ...], lamp: Tensor) -> Sides:
+        colours, n, points = surface
         pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3], pose[:3, 3] = turn, turn @ torch.tensor([0.0, 0, 4]).double() + shift
-        normals, points = normals @ turn.T, points @ turn.T + shift
-        return raster.shade(colours, normals, normals, points, pose, specular=0.3)
+        found = raster.shade(colours, n, n, points, pose, lamp.tolist())
+        n = torch.where((n * points).sum(-1, keepdim=True) > 0, -n, n)  # the side that a camera at the origin sees
+        share = 0.25 * (0.7 + 0.3 * n[:, 1:2]) + 0.8 * (n @ normalize(lamp, dim=0)).clamp(min=0)[:, None]
+        return found**2.2, colours**2.2 * share, (colours * share) ** 2.2
 
-    yield identity(
-        "light depends on angles only: moving scene and camera together changes no colour",
-        lit,
-        lambda colours, normals, points, *_: lit(colours, normals, points, torch.eye(3).double(), torch.zeros(3)),
-        scene,
-    )
+    name = "colour^2.2 = albedo^2.2 (0.25 (0.7 + 0.3 n . up) + 0.8 max(0, n . l))"
+    yield identity(name, lambert, scene, (3,), mistake="light multiplied as colours, not as their power 2.2")

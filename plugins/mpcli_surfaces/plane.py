@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case, Sides, gradient, identity, uniform
 from mpcli.errors import InputError
 from mpcli.kit import isosurface
 from mpcli.run import Run
@@ -58,49 +58,36 @@ def distance(x: Tensor, p: Tensor, n: Tensor) -> Tensor:  # [..., 3] -> [...], f
 
 
 def gradcheck() -> Iterator[Case]:
-    def points(g: torch.Generator) -> tuple[Tensor, ...]:  # a point x, and p, q, r
-        return tuple(torch.randn(4, 3, generator=g, dtype=torch.float64))
+    points = ((3,),) * 4  # x, p, q, r
 
-    def through(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
+    def f(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
         return distance(x, p, cross(q - p, r - p))
 
-    yield identity(
-        "a x b by components",
-        lambda x, p, q, r: cross(q - p, r - p),
-        lambda x, p, q, r: torch.linalg.cross(q - p, r - p),
-        points,
-    )
-    yield identity(
-        "|a x b|^2 = |a|^2 |b|^2 - (a . b)^2: the squared area of the parallelogram",
-        lambda x, p, q, r: cross(q - p, r - p).square().sum(),
-        lambda x, p, q, r: (q - p).square().sum() * (r - p).square().sum() - ((q - p) @ (r - p)).square(),
-        points,
-    )
+    def slope(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Sides:
+        return f(x, p, q, r), normalize(torch.linalg.cross(q - p, r - p), dim=0)
 
-    def above(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Tensor:
+    yield gradient("grad f = n / |n|, n = (q - p) x (r - p)", slope, *points)
+
+    def parallelogram(a: Tensor, b: Tensor) -> Sides:
+        return cross(a, b).square().sum(), (a @ a) * (b @ b) - (a @ b) ** 2
+
+    yield identity("|a x b|^2 = |a|^2 |b|^2 - (a . b)^2: a parallelogram's squared area", parallelogram, (3,), (3,))
+
+    def above(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Sides:
         foot = p + x[0] * (q - p) + x[1] * (r - p)
-        return through(foot + x[2] * normalize(cross(q - p, r - p), dim=0), p, q, r)
+        return f(foot + x[2] * normalize(cross(q - p, r - p), dim=0), p, q, r), x[2]
 
-    yield identity("f at a point d above p + u (q - p) + v (r - p) is d", above, lambda x, p, q, r: x[2], points)
-    yield identity(
-        "f = det(q - p, r - p, x - p) / |n|: the height of a prism is its volume over its base",
-        through,
-        lambda x, p, q, r: torch.linalg.det(torch.stack([q - p, r - p, x - p])) / cross(q - p, r - p).norm(),
-        points,
-    )
-    yield gradient(
-        "grad f = n / |n|",
-        through,
-        lambda x, p, q, r: normalize(cross(q - p, r - p), dim=0),
-        points,
-    )
+    yield identity("f at a point d above p + u (q - p) + v (r - p) is d", above, *points)
 
-    def intercepts(g: torch.Generator) -> tuple[Tensor, Tensor]:  # x, and (a, b, c)
-        return torch.randn(3, generator=g, dtype=torch.float64), 0.5 + torch.rand(3, generator=g, dtype=torch.float64)
+    def prism(x: Tensor, p: Tensor, q: Tensor, r: Tensor) -> Sides:
+        base = torch.linalg.cross(q - p, r - p).norm()
+        return f(x, p, q, r), torch.linalg.det(torch.stack([q - p, r - p, x - p])) / base
 
-    yield identity(
-        "x / a + y / b + z / c - 1 = f |n| / (a b c), n = (b c, a c, a b)",
-        lambda x, abc: (x / abc).sum() - 1,
-        lambda x, abc: through(x, *torch.diag(abc)) * (abc.prod() / abc).norm() / abc.prod(),
-        intercepts,
-    )
+    yield identity("f = det(q - p, r - p, x - p) / |n|: the volume of a prism over its base", prism, *points)
+
+    def intercepts(x: Tensor, abc: Tensor) -> Sides:
+        n, k = abc.prod() / abc, -abc.prod()
+        return f(x, *torch.diag(abc)) * n.norm() / -k, (x / abc).sum() - 1, (x @ n - k) / -k
+
+    name = "x / a + y / b + z / c - 1 = f |n| / (a b c), n = (b c, a c, a b), k = -a b c"
+    yield identity(name, intercepts, (3,), uniform(0.5, 1.5, 3), mistake="k with the sign of n . p")

@@ -19,8 +19,10 @@ from typing import Annotated
 import torch
 from annotated_types import Interval
 from torch import Tensor
+from torch.func import grad, vmap
+from torch.nn.functional import normalize
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case, Sides, gradient, identity, inequality
 from mpcli.kit import isosurface
 from mpcli.run import Run
 
@@ -39,41 +41,34 @@ def marching_cubes(sphere: Sphere, run: Run, grid: isosurface.Grid) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    sphere = Sphere(0.7)
-    r = sphere.radius
+    r = 0.7
+    f = Sphere(r).distance
 
-    def draw(g: torch.Generator) -> tuple[Tensor]:
-        return (torch.randn(6, 3, generator=g, dtype=torch.float64),)
+    def slope(x: Tensor) -> Sides:
+        return f(x), normalize(x, dim=-1)
 
-    def slope(x: Tensor) -> Tensor:
-        return x / x.norm(dim=-1, keepdim=True)
+    yield gradient("grad f = x / |x|", slope, (6, 3))
+
+    def step(x: Tensor) -> Sides:
+        return x - f(x)[:, None] * vmap(grad(f))(x), r * normalize(x, dim=-1)
+
+    yield identity("x - f grad f = r x / |x|, on the sphere", step, (6, 3))
+
+    def nearest(x: Tensor, y: Tensor) -> Sides:
+        return f(x).abs(), (x - r * normalize(y, dim=-1)).norm(dim=-1)
+
+    yield inequality("|f(x)| <= |x - y| for every y on the sphere", nearest, (6, 3), (6, 3))
 
     def polynomial(x: Tensor) -> Tensor:
         return x.square().sum(-1) - r**2
 
-    yield gradient("grad f = x / |x|", sphere.distance, slope, draw)
-    yield identity(
-        "|f(x)| is the distance to the nearest point r x / |x|, sign by side",
-        sphere.distance,
-        lambda x: (x - r * slope(x)).norm(dim=-1) * (x.norm(dim=-1) - r).sign(),
-        draw,
-    )
-    yield identity(
-        "x - f grad f lies on the sphere",
-        lambda x: (x - sphere.distance(x)[:, None] * slope(x)).norm(dim=-1),
-        lambda x: torch.full_like(x[:, 0], r),
-        draw,
-    )
-    yield identity(
-        "x^2 + y^2 + z^2 - r^2 = f (f + 2 r)",
-        polynomial,
-        lambda x: sphere.distance(x) * (sphere.distance(x) + 2 * r),
-        draw,
-    )
-    yield identity(
-        "|grad f| = 1; the polynomial, taken for a distance, has 2 |x|",
-        lambda x: torch.func.vmap(torch.func.grad(sphere.distance))(x).norm(dim=-1),
-        lambda x: torch.ones_like(x[:, 0]),
-        draw,
-        printed=lambda x: torch.func.vmap(torch.func.grad(polynomial))(x).norm(dim=-1),
-    )
+    def product(x: Tensor) -> Sides:
+        return f(x) * (f(x) + 2 * r), polynomial(x)
+
+    yield identity("f (f + 2 r) = x^2 + y^2 + z^2 - r^2", product, (6, 3))
+
+    def eikonal(x: Tensor) -> Sides:
+        unit, other = (vmap(grad(field))(x).norm(dim=-1) for field in (f, polynomial))
+        return unit, torch.ones_like(unit), other
+
+    yield identity("|grad f| = 1", eikonal, (6, 3), mistake="the polynomial taken for a distance")

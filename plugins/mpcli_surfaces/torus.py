@@ -22,8 +22,9 @@ from typing import Annotated
 import torch
 from annotated_types import Interval
 from torch import Tensor
+from torch.func import grad, vmap
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case, Sides, gradient, identity, inequality, uniform
 from mpcli.kit import isosurface
 from mpcli.run import Run
 
@@ -47,65 +48,47 @@ def marching_cubes(torus: Torus, run: Run, grid: isosurface.Grid) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    torus = Torus(0.8, 0.3)
-    big, small = torus.major, torus.minor
-
-    def anywhere(g: torch.Generator) -> tuple[Tensor]:
-        return (torch.randn(6, 3, generator=g, dtype=torch.float64),)
-
-    def around(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:  # angles along ring and tube, a radius within R
-        u, v, s = torch.rand(3, 6, generator=g, dtype=torch.float64)
-        return 2 * math.pi * u, 2 * math.pi * v, 0.1 + 0.6 * s
+    big, small = 0.8, 0.3
+    f = Torus(big, small).distance
+    angle = uniform(0, 2 * math.pi, 6)
 
     def point(u: Tensor, v: Tensor, s: Tensor) -> Tensor:  # on the torus of tube radius s
         ring = big + s * v.cos()
         return torch.stack([ring * u.cos(), ring * u.sin(), s * v.sin()], -1)
 
-    def slope(x: Tensor) -> Tensor:
+    def around(u: Tensor, v: Tensor, s: Tensor) -> Sides:
+        return f(point(u, v, s)), s - small
+
+    yield identity("f = s - r on the torus of tube radius s", around, angle, angle, uniform(0.1, 0.7, 6))
+
+    def nearest(x: Tensor, u: Tensor) -> Sides:
+        return f(x) + small, (x - point(u, u, 0 * u)).norm(dim=-1)
+
+    yield inequality("f + r <= |x - (R cos u, R sin u, 0)|: no point of the ring is nearer", nearest, (6, 3), angle)
+
+    def slope(x: Tensor) -> Sides:
         flat = (1 - big / x[:, :2].norm(dim=-1, keepdim=True)) * x[:, :2]
-        return torch.cat([flat, x[:, 2:]], -1) / (torus.distance(x) + small)[:, None]
+        return f(x), torch.cat([flat, x[:, 2:]], -1) / (f(x) + small)[:, None]
+
+    yield gradient("grad f = ((1 - R / sqrt(x^2 + y^2)) (x, y), z) / (f + r)", slope, (6, 3))
 
     def squared(x: Tensor) -> Tensor:
-        return from_ring(x, big).square() + x[:, 2].square() - small**2
+        return (x[..., :2].norm(dim=-1) - big).square() + x[..., 2].square() - small**2
 
-    def polynomial(x: Tensor) -> Tensor:
-        squares = x.square()
-        return (squares.sum(-1) + big**2 - small**2).square() - 4 * big**2 * squares[:, :2].sum(-1)
+    def eikonal(x: Tensor) -> Sides:
+        unit, other = (vmap(grad(field))(x).norm(dim=-1) for field in (f, squared))
+        return unit, torch.ones_like(unit), other
 
-    yield identity(
-        "f = s - r on the torus of tube radius s",
-        lambda u, v, s: torus.distance(point(u, v, s)),
-        lambda u, v, s: s - small,
-        around,
-    )
-    yield inequality(
-        "f + r <= |x - (R cos u, R sin u, 0)|: no point of the ring is nearer",
-        lambda x, u: torus.distance(x) + small,
-        lambda x, u: (x - point(u, u, torch.zeros_like(u))).norm(dim=-1),
-        lambda g: (*anywhere(g), around(g)[0]),
-    )
-    yield gradient(
-        "grad f = ((1 - R / sqrt(x^2 + y^2)) (x, y), z) / (f + r)",
-        torus.distance,
-        slope,
-        anywhere,
-    )
-    yield identity(
-        "|grad f| = 1; (sqrt(x^2 + y^2) - R)^2 + z^2 - r^2, taken for a distance, has 2 (f + r)",
-        lambda x: torch.func.vmap(torch.func.grad(torus.distance))(x).norm(dim=-1),
-        lambda x: torch.ones_like(x[:, 0]),
-        anywhere,
-        printed=lambda x: torch.func.vmap(torch.func.grad(lambda y: squared(y[None])[0]))(x).norm(dim=-1),
-    )
-    yield identity(
-        "(sqrt(x^2 + y^2) - R)^2 + z^2 - r^2 = f (f + 2 r)",
-        squared,
-        lambda x: torus.distance(x) * (torus.distance(x) + 2 * small),
-        anywhere,
-    )
-    yield identity(
-        "P = F ((sqrt(x^2 + y^2) + R)^2 + z^2 - r^2), whose second factor is positive for r < R",
-        polynomial,
-        lambda x: squared(x) * (from_ring(x, -big).square() + x[:, 2].square() - small**2),
-        anywhere,
-    )
+    yield identity("|grad f| = 1", eikonal, (6, 3), mistake="(sqrt(x^2 + y^2) - R)^2 + z^2 - r^2 for a distance")
+
+    def product(x: Tensor) -> Sides:
+        return f(x) * (f(x) + 2 * small), squared(x)
+
+    yield identity("f (f + 2 r) = F = (sqrt(x^2 + y^2) - R)^2 + z^2 - r^2", product, (6, 3))
+
+    def polynomial(x: Tensor) -> Sides:
+        squares, other = x.square(), from_ring(x, -big).square() + x[:, 2].square() - small**2
+        whole = (squares.sum(-1) + big**2 - small**2).square() - 4 * big**2 * squares[:, :2].sum(-1)
+        return f(x) * (f(x) + 2 * small) * other, whole
+
+    yield identity("P = F ((sqrt(x^2 + y^2) + R)^2 + z^2 - r^2): no other zeros for r < R", polynomial, (6, 3))

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from annotated_types import Gt, Interval
 from torch import Tensor
+from torch.func import grad, vmap
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case, Sides, gradient, identity, inequality, uniform
 from mpcli.errors import InputError
 from mpcli.kit import isosurface
 from mpcli.kit.datasets.files import read_npy, read_npz
@@ -123,39 +124,37 @@ def gyroid(n: int) -> np.ndarray:
 
 
 def gradcheck() -> Iterator[Case]:
-    def grid(g: torch.Generator) -> tuple[Tensor, Tensor]:  # points inside, and values
-        return 3 * torch.rand(8, 3, generator=g, dtype=torch.float64), torch.randn(4, 4, 4, generator=g).double()
+    grid, inside = (4, 4, 4), uniform(0, 3, 8, 3)
+    lattice = torch.cartesian_prod(*[torch.arange(4.0, dtype=torch.float64)] * 3)
 
-    def multilinear(x: Tensor, a: Tensor) -> Tensor:  # a[0,0,0] + a[1,0,0] x + ... + a[1,1,1] x y z
-        return torch.einsum(
-            "ijk,...i,...j,...k->...", a, *(torch.stack([torch.ones_like(u), u], -1) for u in x.unbind(-1))
-        )
+    def multilinear(a: Tensor, x: Tensor) -> Tensor:  # a[0,0,0] + a[1,0,0] x + ... + a[1,1,1] x y z
+        powers = (torch.stack([torch.ones_like(u), u], -1) for u in x.unbind(-1))
+        return torch.einsum("ijk,ni,nj,nk->n", a, *powers)
 
-    def sampled(x: Tensor, a: Tensor) -> Tensor:
-        points = torch.stack(torch.meshgrid(*[torch.arange(4.0, dtype=torch.float64)] * 3, indexing="ij"), -1)
-        return trilinear(multilinear(points, a), x)
+    def exact(x: Tensor, a: Tensor) -> Sides:
+        return trilinear(multilinear(a, lattice).reshape(grid), x), multilinear(a, x)
 
-    yield identity(
-        "a grid of a + b x + ... + h x y z gives back the function between its points",
-        sampled,
-        multilinear,
-        lambda g: (grid(g)[0], grid(g)[1][:2, :2, :2]),
-    )
+    yield identity("a grid of a + b x + ... + h x y z gives back the function", exact, inside, (2, 2, 2))
 
-    def along_z(x: Tensor, v: Tensor) -> Tensor:  # interpolation of the differences along z; [n, 3]
-        i = x.floor().long()
-        below, above = torch.cat([x[:, :2], i[:, 2:]], -1), torch.cat([x[:, :2], i[:, 2:] + 1], -1)
-        return trilinear(v, above) - trilinear(v, below)
+    def kept(v: Tensor) -> Sides:
+        return trilinear(v, lattice), v.flatten()
 
-    yield gradient(
-        "df/dz = the difference along z, interpolated in x and y",
-        lambda z, x, v: trilinear(v, torch.cat([x[:, :2], z], -1)),
-        lambda z, x, v: along_z(torch.cat([x[:, :2], z], -1), v)[:, None],
-        lambda g: (0.1 + 0.8 * torch.rand(8, 1, generator=g).double() + torch.arange(8)[:, None] % 3, *grid(g)),
-    )
-    yield inequality(
-        "|f(x) - f(y)| <= sqrt(D_1^2 + D_2^2 + D_3^2) |x - y|",
-        lambda x, v: (trilinear(v, x[:4]) - trilinear(v, x[4:])).abs(),
-        lambda x, v: steepest(v) * (x[:4] - x[4:]).norm(dim=-1),
-        grid,
-    )
+    yield identity("f = v at the grid's own points", kept, grid)
+
+    def along_z(z: Tensor, x: Tensor, v: Tensor) -> Sides:
+        below, above = (trilinear(v, torch.cat([x[:, :2], z.floor() + k], -1)) for k in (0, 1))
+        return trilinear(v, torch.cat([x[:, :2], z], -1)), (above - below)[:, None]
+
+    name = "df/dz = the difference along z, interpolated in x and y"
+    yield gradient(name, along_z, uniform(1.1, 1.9, 8, 1), inside, grid)
+
+    def bounded(x: Tensor, v: Tensor) -> Sides:
+        slope = vmap(grad(lambda point: trilinear(v, point[None])[0]))(x)
+        return slope.norm(dim=-1), torch.full((len(x),), steepest(v))
+
+    yield inequality("|grad f| <= sqrt(D_1^2 + D_2^2 + D_3^2)", bounded, inside, grid)
+
+    def reached(a: Tensor) -> Sides:
+        return steepest((lattice @ a).reshape(grid)), a.norm()
+
+    yield identity("of a . x the bound is |a|", reached, (3,))

@@ -58,7 +58,7 @@ def test_learns_to_classify_digits():
     flow = ConditionalFlow(Config(), examples.shape, 10, 17)
     flow.fit_scale(examples)
     adam = torch.optim.Adam(flow.parameters(), 0.005)
-    batches = images.labelled_batches(64, 0)
+    batches = images.labelled.batches(64, 0)
     for step in range(120):
         x, c = batches(step)
         loss = -flow(examples.continuous(x), c).mean()

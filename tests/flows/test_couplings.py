@@ -95,8 +95,8 @@ def test_learns_digits_beyond_a_gaussian(name):
     digits, model = load("digits", torch.device("cpu")), SMALL[name]()
     if name != "glow":
         model.fit_scale(digits)
-    noisy = digits.continuous(digits.data.train.repeat(20, 1, 1, 1)).flatten(1).double()
-    test = digits.continuous(digits.data.test).flatten(1).double()
+    noisy = digits.continuous(digits.data.train[:].repeat(20, 1, 1, 1)).flatten(1).double()
+    test = digits.continuous(digits.data.test[:]).flatten(1).double()
     known = torch.distributions.MultivariateNormal(noisy.mean(0), torch.cov(noisy.T))
     gaussian = float(-known.log_prob(test).mean()) / 64 / math.log(2) + math.log2(17)
     assert 2.8 < gaussian < 3.1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcli.kit.datasets import table
+from mpcli.kit import datasets
 from mpcli.kit.densities import Examples, on_grid
 from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp, srflow
 from mpcli_flows.kit.bijectors import Chain, Logit
@@ -206,7 +206,7 @@ LEARNS = {
 @pytest.mark.parametrize("subject", PLANE)
 def test_training_beats_the_best_gaussian_on_held_out_data(subject):
     name, base, steps, lr = LEARNS[subject.name]
-    data = table(name)
+    data = datasets.load(name, datasets.Table)
     flow = subject.make(base, (2,))
     flow.fit_scale(Examples(data, 0))
     adam = torch.optim.Adam(flow.parameters(), lr)

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.kit.datasets import table
+from mpcli.kit import datasets
 from mpcli.kit.densities import Examples, load
 from mpcli_flows.linear_flow import Config, LinearFlow
 
 
 def test_a_normal_base_finds_the_gaussian_of_the_data(mpcli):
     result = mpcli("train", "linear_flow", "--data", "pinwheel", "--steps", 600, "--quiet", "--json")
-    data = table("pinwheel")
+    data = datasets.load("pinwheel", datasets.Table)
     known = torch.distributions.MultivariateNormal(data.train.mean(0), torch.cov(data.train.T))
     assert result.code == 0, result.err
     assert abs(result.json["metrics"]["nll"] + float(known.log_prob(data.test).mean())) < 0.01
@@ -82,7 +82,7 @@ def test_nll_of_pictures_counts_their_grey_levels():
 
     digits = load("digits", torch.device("cpu"))
     assert float(digits.held_out(Flat())["bits_per_dim"]) == pytest.approx(math.log2(17), rel=1e-6)
-    rows = Examples(table("moons"), 0)
+    rows = Examples(datasets.load("moons", datasets.Table), 0)
     assert float(rows.held_out(Flat())["nll"]) == 0
 
 

@@ -111,4 +111,4 @@ def test_what_is_too_small_is_refused(mpcli, tmp_path):
         Image.new("L", (8, 6), 10 * i).save(tmp_path / f"{i}.png")
     refused = mpcli("train", "srflow", "--data", tmp_path, "--quiet")
     assert refused.code == 2 and "8x6" in refused.err
-    assert datasets.images(str(tmp_path)).shape == (1, 6, 8)
+    assert datasets.load(str(tmp_path), datasets.Images).shape == (1, 6, 8)

@@ -79,4 +79,4 @@ def test_pictures_without_labels_have_no_class_to_change(mpcli):
     assert mpcli("sample", path, "--attribute", "ink", "--out", "ink.png").code == 0
     refused = mpcli("sample", path, "--attribute", "class")
     assert refused.code == 2 and "slant" in refused.err
-    assert datasets.images("faces").train_labels is None
+    assert datasets.load("faces", datasets.Images).labels is None

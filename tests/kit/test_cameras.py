@@ -162,7 +162,7 @@ def test_real_renders_project_onto_their_silhouettes(shared_data):
     trimesh = pytest.importorskip("trimesh")
     from mpcli.kit import datasets
 
-    scene = datasets.scene(f"blender:{shared_data / 'nerf-spot'}")
+    scene = datasets.load(f"blender:{shared_data / 'nerf-spot'}", datasets.Scene)
     points = torch.from_numpy(np.array(trimesh.load(shared_data / "nerf-spot" / "gt_mesh.ply").vertices)).float()
     pixels, depth = scene.cameras.project(points)
     assert (depth > 0).all()

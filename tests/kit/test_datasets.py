@@ -1,17 +1,20 @@
 """Datasets by name, batches as a function of the step, and the distributions in the plane."""
 
+import functools
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from mpcli.errors import Failed, InputError
-from mpcli.kit import datasets
+from mpcli.kit import datasets, densities
 from mpcli.kit.cameras import orbit
-from mpcli.kit.datasets import toys
-from mpcli.kit.datasets.types import Images, Points, Scene, Table, every_eighth, shuffled
+from mpcli.kit.datasets import Images, Pictures, Points, Scene, Split, Table, shuffled, toys
+from mpcli.kit.datasets.types import every_eighth
 
 
 def test_an_epoch_gives_every_item_once():
@@ -55,42 +58,97 @@ def test_nothing_to_draw_from():
         shuffled(0, 3, seed=0)
 
 
+class Lines:
+    """Token sequences of any length; a batch is filled up with 0."""
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def __len__(self):
+        return len(self.lines)
+
+    def __getitem__(self, index):
+        index = range(len(self))[index] if isinstance(index, slice) else index.tolist()
+        return torch.nn.utils.rnn.pad_sequence([self.lines[i] for i in index], batch_first=True)
+
+
+def test_a_split_of_token_sequences():
+    lines = Lines([torch.full((length,), length) for length in range(1, 8)])
+    text = Split(lines, Lines(lines.lines[:2]), Lines(lines.lines[:1]), name="text")
+    drawn = [text.batches(3, seed=5)(step) for step in range(7)]
+    for batch in drawn:
+        assert batch.shape == (3, batch.max())  # as long as its longest
+        assert all(line.count_nonzero() == line[0] for line in batch)
+    assert sorted(int(line[0]) for batch in drawn for line in batch) == sorted(3 * list(range(1, 8)))
+    assert text.describe() == "text: 7 train, 2 validation, 1 test examples"
+    assert text.to("cpu").train is lines
+
+
+def test_a_split_of_pictures_and_their_masks():
+    pixels = torch.arange(9, dtype=torch.uint8)[:, None, None, None].expand(9, 3, 2, 2).contiguous()
+    masks = (torch.arange(9)[:, None, None] % 2).expand(9, 2, 2)
+    sizes = [5, 2, 2]
+    pairs = Split(*map(Pictures, pixels.split(sizes))).beside(Split(*masks.split(sizes)))
+    for step in range(5):
+        x, mask = pairs.batches(4, seed=1)(step)
+        assert x.shape == (4, 3, 2, 2) and mask.shape == (4, 2, 2)
+        assert torch.equal((x[:, 0] * 255).round() % 2, mask.float())
+    x, mask = pairs.test[:]
+    assert len(pairs.validation) == len(x) == len(mask) == 2 and mask[:, 0, 0].tolist() == [1, 0]
+    moved = pairs.to("meta")
+    assert moved.train.second.device.type == moved.train.first.device.type == "meta"
+
+
 def toy_images(n=11):
-    pictures = torch.arange(n).float()[:, None, None, None].expand(n, 1, 2, 3) / 255
-    return Images(pictures, pictures[:2], pictures[:3], torch.arange(n), torch.arange(2), torch.arange(3))
+    pixels = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 3)
+    labels = Split(torch.arange(n), torch.arange(2), torch.arange(3))
+    classes = tuple(map(str, range(n)))
+    return Images(*map(Pictures, (pixels, pixels[:2], pixels[:3])), labels=labels, classes=classes)
 
 
 def test_images_and_labels_come_in_the_same_order():
     images = toy_images()
     assert images.shape == (1, 2, 3)
-    plain, labelled = images.batches(4, seed=9), images.labelled_batches(4, seed=9)
+    plain, labelled = images.batches(4, seed=9), images.labelled.batches(4, seed=9)
     for step in range(12):
         x, y = labelled(step)
         assert torch.equal(x, plain(step)) and x.shape == (4, 1, 2, 3)
         assert torch.equal((x[:, 0, 0, 0] * 255).round().long(), y)
     assert images.describe() == "images: 11 train, 2 validation, 3 test images of 1x2x3"
     with pytest.raises(ValueError, match="images has no labels"):
-        Images(images.train, images.validation, images.test).labelled_batches(4, seed=0)
+        Images(images.train, images.validation, images.test).labelled  # noqa: B018
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_bytes_are_given_as_even_steps_from_0_to_1(levels):
+    k = torch.arange(levels)
+    pictures = Pictures(k.byte()[:, None, None, None], levels=levels)
+    assert torch.equal(pictures[:].flatten(), (k.double() / (levels - 1)).float())
+    assert torch.equal(pictures[torch.tensor([levels - 1, 0])].flatten(), torch.tensor([1.0, 0.0]))
+    assert pictures[1].shape == (1, 1, 1) and pictures[[1, 0], 0].shape == (2, 1, 1)
+    assert pictures[1:].dtype == torch.float32 and pictures.values.dtype == torch.uint8  # the kept ones are unchanged
+    fine = torch.rand(3, 1, 2, 2)
+    assert torch.equal(Pictures(fine)[torch.tensor([2, 0])], fine[[2, 0]])
 
 
 def test_moving_moves_every_tensor():
     points = Points(torch.zeros(4, 3), normals=torch.ones(4, 3))
     cameras = orbit(8, 1.0, 0.0, width=4, height=4)
-    scene = Scene(torch.zeros(8, 3, 4, 4), cameras, every_eighth(8), (1.0, 2.0), tuple("abcdefgh"), points)
+    scene = Scene(Pictures(torch.zeros(8, 3, 4, 4)), cameras, every_eighth(8), (1.0, 2.0), tuple("abcdefgh"), points)
     moved = scene.to("meta")
     for tensor in (moved.images, moved.cameras.pose, moved.cameras.focal, moved.points.xyz, moved.points.normals):
         assert tensor.device.type == "meta"
-    assert moved.points.colours is None and moved.split["train"].device.type == "cpu" and moved.bounds == (1.0, 2.0)
+    assert moved.points.colours is None and moved.split.train.device.type == "cpu" and moved.bounds == (1.0, 2.0)
     images = toy_images().to("meta")
-    assert images.train.device.type == images.test_labels.device.type == "meta"
+    assert images.train.device.type == images.labels.test.device.type == "meta"
     assert scene.describe() == "scene: 7 train, 0 validation, 1 test views of 4x4, 4 points"
     assert points.describe() == "points: 4 points with normals"
 
 
 def test_every_eighth_view_is_held_out():
     split = every_eighth(18)
-    assert split["test"].tolist() == [0, 8, 16] and len(split["validation"]) == 0
-    assert sorted(torch.cat([split["train"], split["test"]]).tolist()) == list(range(18))
+    assert split.test.tolist() == [0, 8, 16] and len(split.validation) == 0
+    assert sorted(torch.cat([split.train, split.test]).tolist()) == list(range(18))
 
 
 # Lookup
@@ -117,10 +175,9 @@ def installed(tmp_path, monkeypatch):
 
 NOISE = """
 import torch
-from mpcli.kit.datasets import Images, Table
+from mpcli.kit.datasets import Images, Pictures, Table
 def noise(argument):
-    n = int(argument or 4)
-    return Images(torch.rand(n, 1, 2, 2), torch.rand(2, 1, 2, 2), torch.rand(2, 1, 2, 2), name="noise")
+    return Images(*(Pictures(torch.rand(n, 1, 2, 2)) for n in (int(argument or 4), 2, 2)), name="noise")
 def line(argument):
     return Table(torch.zeros(4, 1), torch.zeros(2, 1), torch.zeros(2, 1))
 """
@@ -128,61 +185,178 @@ def line(argument):
 
 def test_a_dataset_of_another_distribution_is_an_equal(installed):
     installed("other", {"noise": "other_module:noise", "line": "other_module:line"}, NOISE)
-    assert len(datasets.images("noise").train) == 4
-    assert len(datasets.images("noise:7").train) == 7
-    assert datasets.table("line").train.shape == (4, 1)
-    with pytest.raises(InputError, match=r"line is of kind Table; images is needed here, such as digits"):
-        datasets.images("line")
+    assert len(datasets.load("noise", Images).train) == 4
+    assert len(datasets.load("noise:7", Images).train) == 7
+    assert datasets.load("line", Table).train.shape == (4, 1)
+    with pytest.raises(InputError, match="line is of kind Table; right would be pictures, such as digits"):
+        datasets.load("line", Images)
     with pytest.raises(InputError, match=r"did you mean noise\?"):
-        datasets.images("nosie:3")
+        datasets.load("nosie:3", Images)
 
 
 def test_ours_keep_their_names_and_a_broken_one_breaks_nothing_else(installed):
     installed("aaa", {"digits": "aaa_module:noise", "broken": "aaa_module:missing"}, "import torch\n1 / 0\n")
-    assert len(datasets.images("digits").train) == 1197
+    assert len(datasets.load("digits", Images).train) == 1197
     with pytest.raises(Failed, match=r"dataset broken of aaa 2\.0 does not import: ZeroDivisionError"):
-        datasets.images("broken")
+        datasets.load("broken", Images)
 
 
 def test_names_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"there is no dataset digts: did you mean digits\?"):
-        datasets.images("digts")
+        datasets.load("digts", Images)
     with pytest.raises(InputError, match=r"there is no dataset xyzzy: there are .*blender, .*mnist"):
-        datasets.scene("xyzzy")
+        datasets.load("xyzzy", Scene)
     with pytest.raises(InputError, match=r"there is no file or folder data/nothing\.ply"):
-        datasets.points("data/nothing.ply")
+        datasets.load("data/nothing.ply", Points)
     with pytest.raises(InputError, match="there is no dataset"):
-        datasets.table(str(tmp_path))  # a folder is no table
+        datasets.load(str(tmp_path), Table)  # a folder is no table
     with pytest.raises(InputError, match="there is no dataset : "):
-        datasets.images("")
+        datasets.load("", Images)
 
 
 def test_the_wrong_kind(tmp_path):
-    with pytest.raises(InputError, match="digits is of kind Images; a scene with cameras is needed here"):
-        datasets.scene("digits")
-    with pytest.raises(InputError, match="digits is of kind Images; a mesh is needed here, such as mesh:FILE"):
-        datasets.mesh("digits")
+    with pytest.raises(InputError, match="digits is of kind Images; right would be a scene with cameras, such as"):
+        datasets.load("digits", Scene)
+    with pytest.raises(InputError, match="right would be a point cloud or a mesh, such as points:FILE or mesh:FILE"):
+        datasets.load("digits", Points, trimesh.Trimesh)
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "images", "points", "mesh", "blender", "colmap"])
 def test_the_argument_is_missing_or_is_no_such_thing(tmp_path, name):
-    load = {"points": datasets.points, "mesh": datasets.mesh, "blender": datasets.scene, "colmap": datasets.scene}
-    load = load.get(name, datasets.images)
+    kinds = {"points": Points, "mesh": trimesh.Trimesh, "blender": Scene, "colmap": Scene}
+    kind = kinds.get(name, Images)
     what, other = ("file", tmp_path) if name in ("points", "mesh") else ("folder", tmp_path / "file")
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match=rf"{name}: the {what} is missing; right would be {name}:(DIR|FILE)"):
-        load(name)
+        datasets.load(name, kind)
     with pytest.raises(InputError, match=rf"nowhere: there is no such {what}"):
-        load(f"{name}:{tmp_path}/nowhere")
+        datasets.load(f"{name}:{tmp_path}/nowhere", kind)
     with pytest.raises(InputError, match=rf"is a {'folder' if what == 'file' else 'file'}; right would be {name}:"):
-        load(f"{name}:{other}")
+        datasets.load(f"{name}:{other}", kind)
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.xyz").write_text("1 2 3\n")
-    assert len(datasets.points("points:~/a.xyz")) == len(datasets.points("~/a.xyz")) == 1
+    assert len(datasets.load("points:~/a.xyz", Points)) == len(datasets.load("~/a.xyz", Points)) == 1
+
+
+def test_a_path_alone_is_read_as_what_is_asked_for(tmp_path):
+    both = (Points, trimesh.Trimesh)
+    box, cloud = trimesh.creation.box(), trimesh.PointCloud(np.eye(3))
+    for suffix in ("ply", "obj"):
+        box.export(tmp_path / f"box.{suffix}")
+        assert isinstance(datasets.load(str(tmp_path / f"box.{suffix}"), *both), trimesh.Trimesh)
+        assert len(datasets.load(str(tmp_path / f"box.{suffix}"), Points)) == 8
+    cloud.export(tmp_path / "cloud.ply")
+    (tmp_path / "cloud.obj").write_text("# faces follow? no\nv 1 2 3\n")
+    (tmp_path / "cloud.xyz").write_text("1 2 3\n")
+    for name, n in (("cloud.ply", 3), ("cloud.obj", 1), ("cloud.xyz", 1)):
+        assert len(datasets.load(str(tmp_path / name), *both)) == n
+    box.export(tmp_path / "box.stl")
+    assert isinstance(datasets.load(str(tmp_path / "box.stl"), *both), trimesh.Trimesh)
+    # What is wrong with a mesh is said, and not that it is no cloud either.
+    whole = (tmp_path / "box.ply").read_bytes()
+    (tmp_path / "cut.ply").write_bytes(whole[:-3])
+    with pytest.raises(InputError, match=r"cut\.ply: is cut short at byte"):
+        datasets.load(str(tmp_path / "cut.ply"), *both)
+
+
+def test_a_dataset_is_read_once_and_what_is_wrong_with_it_is_said(installed):
+    source = "from mpcli.errors import InputError\ncalls = []\n"
+    source += "def bad(argument):\n    calls.append(argument)\n    raise InputError('row 3 is torn')\n"
+    installed("once", {"torn": "once_module:bad"}, source)
+    with pytest.raises(InputError, match="row 3 is torn"):
+        densities.load("torn:x", torch.device("cpu"))
+    assert sys.modules["once_module"].calls == ["x"]
+
+
+# What a dataset must be
+
+
+PREAMBLE = """
+import torch, trimesh
+from torch import nan, ones, zeros
+from mpcli.kit.cameras import orbit
+from mpcli.kit.datasets import Images, Paired, Pictures, Points, Scene, Split, Table
+def rows(train=ones(4, 2), validation=ones(2, 2), test=ones(2, 2)):
+    return Table(train, validation, test)
+def pictures(x=ones(2, 1, 4, 4), test=ones(2, 1, 4, 4), levels=256, **more):
+    return Images(Pictures(x, levels), Pictures(ones(2, 1, 4, 4), levels), Pictures(test, levels), **more)
+def labelled(train=zeros(2).long(), classes=("a", "b")):
+    return pictures(labels=Split(train, zeros(2).long(), zeros(2).long()), classes=classes)
+def scene(x=ones(3, 3, 4, 4), bounds=(1.0, 2.0), split=([0, 1], [], [2]), scale=1.0):
+    cameras, split = orbit(3, 1.0, 0.0, width=4, height=4), Split(*(torch.tensor(p, dtype=torch.int64) for p in split))
+    cameras.pose.mul_(scale)
+    return Scene(Pictures(x), cameras, split, bounds, ("a", "b", "c"))
+def mesh(x=0.0):
+    return trimesh.Trimesh([[x, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]], process=False)
+"""
+
+GOOD = ["rows()", "pictures()", "pictures(torch.rand(3, 1, 4, 4))", "pictures(ones(2, 1, 4, 4).byte(), levels=2)"]
+GOOD += ["labelled()", "scene()", "mesh()", "Points(ones(2, 3))", "Split(*(Paired(ones(2), ones(2)),) * 3)"]
+
+BAD = {
+    "rows(ones(4, 2) * nan)": "train has a number that is not finite; right would be finite numbers",
+    "rows(test=ones(2, 2) / 0)": "test has a number that is not finite",
+    "rows(ones(4, 2).double())": "train is float64; right would be float32",
+    "rows(ones(0, 2))": "train is empty; right would be at least one example",
+    "rows(validation=ones(0, 2))": "validation is empty",
+    "rows(test=ones(0, 2))": "test is empty",
+    "rows(test=ones(2, 3))": r"test is of shape \[3\] and train of \[2\]; right would be one shape",
+    "pictures(255 * ones(2, 1, 4, 4))": r"train has values from 255 to 255; right would be pictures in \[0, 1\]",
+    "pictures(test=-ones(2, 1, 4, 4))": "test has values from -1 to -1",
+    "pictures(nan * ones(2, 1, 4, 4))": "train has values from nan to nan",
+    "pictures(ones(2, 1, 4, 4).double())": r"train is float64; right would be uint8, or float32 in \[0, 1\]",
+    "pictures(ones(2, 4, 4))": r"train has the shape \[2, 4, 4\]; right would be \[pictures, channels, height, width\]",
+    "pictures(ones(2, 1, 4, 5))": r"validation is of shape \[1, 4, 4\] and train of \[1, 4, 5\]",
+    "pictures(9 * ones(2, 1, 4, 4).byte(), levels=9)": "train has a byte of 9 with 9 levels; right would be 0 to 8",
+    "pictures(ones(2, 1, 4, 4).byte(), levels=1)": "train has 1 levels; right would be 2 to 256",
+    "pictures(ones(0, 1, 4, 4))": "train is empty",
+    "labelled(zeros(3).long())": r"labels train is \[3\] of torch.int64; right would be int64 \[2\], one a picture",
+    "labelled(zeros(2))": r"labels train is \[2\] of torch.float32",
+    "labelled(torch.tensor([0, 2]))": "labels train goes from 0 to 2 with 2 classes",
+    "labelled(torch.tensor([-1, 1]))": "labels train goes from -1 to 1",
+    "labelled(classes=())": "labels train goes from 0 to 0 with 0 classes",
+    "scene(2 * ones(3, 3, 4, 4))": "images has values from 2 to 2",
+    "scene(ones(4, 3, 4, 4))": "it has 4 pictures for its cameras and its split",
+    "scene(split=([0, 1], [], [3]))": "it has 3 pictures for its cameras and its split",
+    "scene(split=([0, 1], [], []))": "split test is empty",
+    "scene(bounds=(2.0, 1.0))": "bounds is 2 to 1; right would be two distances",
+    "scene(scale=nan)": "cameras pose has a number that is not finite",
+    "mesh(nan)": "it has no face, or vertices that are not finite",
+    "Points(ones(2, 3) / 0)": "xyz has a number that is not finite",
+    "Points(ones(0, 3))": "it has no point",
+    "Points(ones(2, 3), colours=2 * ones(2, 3))": r"colours has values outside \[0, 1\]",
+    "Split(*(Paired(ones(2), ones(3)),) * 3)": "train pairs 2 with 3; right would be one each",
+}
+
+
+@pytest.mark.parametrize("expression", [*GOOD, *BAD])
+def test_a_dataset_is_judged_where_it_is_loaded(installed, expression):
+    installed("judged", {"theirs": "judged_module:theirs"}, f"{PREAMBLE}def theirs(text):\n    return {expression}\n")
+    load = functools.partial(datasets.load, "theirs", object)
+    if expression in GOOD:
+        load()
+        return
+    with pytest.raises(InputError, match=f"^theirs: {BAD[expression]}"):
+        load()
+
+
+def test_pictures_in_finer_steps_than_bytes_stay_as_they_are(installed):
+    source = f"{PREAMBLE}def theirs(text):\n    return pictures(torch.rand(3, 1, 4, 4) ** 2)\n"
+    installed("judged", {"theirs": "judged_module:theirs"}, source)
+    x = datasets.load("theirs", Images).train
+    assert x.values.dtype == torch.float32 and torch.equal(x[:], x.values)
+
+
+def test_a_page_refuses_data_before_it_trains(installed, mpcli):
+    source = f"{PREAMBLE}def theirs(text):\n    return pictures(test=ones(0, 1, 4, 4))\n"
+    installed("judged", {"theirs": "judged_module:theirs"}, source)
+    result = mpcli("train", "vae", "--data", "theirs", "--out", "run")
+    assert result.code == 2 and "theirs: test is empty; right would be at least one example" in result.err
+    assert not Path("run/metrics.jsonl").exists()
 
 
 # Distributions in the plane

@@ -1,6 +1,7 @@
 """Pictures: the values and splits that the readers promise, real files, and every way a file can be wrong."""
 
 import gzip
+import os
 import pickle
 import struct
 import zlib
@@ -12,24 +13,29 @@ from PIL import Image
 
 from mpcli.errors import InputError
 from mpcli.kit import datasets
-from mpcli.kit.datasets.files import read_npy, read_npz
+from mpcli.kit.datasets import cache, folder
+from mpcli.kit.datasets.files import read_image, read_npy, read_npz
+
+
+def everything(images):
+    return torch.cat([part[:] for part in images.parts().values()])
 
 
 def test_digits_are_scikit_learns_in_the_promised_order():
     from sklearn.datasets import load_digits
 
-    digits, data = datasets.images("digits"), load_digits()
+    digits, data = datasets.load("digits", datasets.Images), load_digits()
     order = np.random.RandomState(0).permutation(1797)
     assert (len(digits.train), len(digits.validation), len(digits.test)) == (1197, 300, 300)
-    together = torch.cat([digits.train, digits.validation, digits.test])
+    together = everything(digits)
     np.testing.assert_allclose(together[:, 0].numpy() * 16, data.images[order])
-    labels = torch.cat([digits.train_labels, digits.validation_labels, digits.test_labels])
+    labels = torch.cat(list(digits.labels.parts().values()))
     np.testing.assert_array_equal(labels, data.target[order])
     assert digits.levels == 17 and digits.shape == (1, 8, 8) and digits.classes == tuple("0123456789")
-    torch.testing.assert_close(digits.train * 16, (digits.train * 16).round())
+    assert digits.train.values.dtype == torch.uint8 and torch.equal(digits.train[:] * 16, digits.train.values.float())
     assert digits.describe() == "digits: 1197 train, 300 validation, 300 test images of 1x8x8"
     with pytest.raises(InputError, match="digits:3: digits takes nothing behind its name"):
-        datasets.images("digits:3")
+        datasets.load("digits:3", datasets.Images)
 
 
 def test_faces_come_with_scikit_image(monkeypatch):
@@ -39,13 +45,12 @@ def test_faces_come_with_scikit_image(monkeypatch):
         raise AssertionError("a dataset that comes with the package asked for the network")
 
     monkeypatch.setattr(socket, "socket", refuse)
-    faces = datasets.images("faces")
+    faces = datasets.load("faces", datasets.Images)
     assert (len(faces.train), len(faces.validation), len(faces.test)) == (80, 10, 10)
-    assert faces.shape == (1, 25, 25) and faces.train_labels is None
-    torch.testing.assert_close(faces.train * 255, (faces.train * 255).round(), atol=1e-4, rtol=0)
+    assert faces.shape == (1, 25, 25) and faces.labels is None
     # Faces are alike: their mean explains much of them, as it would not of the background behind them in the array.
-    assert float((faces.train.mean(0) - 0.5).std()) > 0.1
-    assert len(torch.cat([faces.train, faces.validation, faces.test]).unique(dim=0)) == 100
+    assert float((faces.train[:].mean(0) - 0.5).std()) > 0.1
+    assert len(everything(faces).unique(dim=0)) == 100
 
 
 # IDX
@@ -70,34 +75,34 @@ def write_mnist(folder, packed=True, n=24, m=6, names=("train-images-idx3-ubyte"
 @pytest.mark.parametrize("packed", [True, False])
 def test_idx_values_and_split(tmp_path, packed):
     parts = write_mnist(tmp_path, packed)
-    images = datasets.images(f"mnist:{tmp_path}")
+    images = datasets.load(f"mnist:{tmp_path}", datasets.Images)
     pictures = parts["train-images-idx3-ubyte"]
-    np.testing.assert_array_equal((images.train[:, 0] * 255).round().byte(), pictures[:22])
-    np.testing.assert_array_equal((images.validation[:, 0] * 255).round().byte(), pictures[22:])
-    np.testing.assert_array_equal((images.test[:, 0] * 255).round().byte(), parts["t10k-images-idx3-ubyte"])
-    assert images.train_labels.tolist() == [i % 7 for i in range(22)] and images.validation_labels.tolist() == [1, 2]
+    np.testing.assert_array_equal(images.train.values[:, 0], pictures[:22])
+    np.testing.assert_array_equal(images.validation.values[:, 0], pictures[22:])
+    np.testing.assert_array_equal(images.test.values[:, 0], parts["t10k-images-idx3-ubyte"])
+    assert images.labels.train.tolist() == [i % 7 for i in range(22)] and images.labels.validation.tolist() == [1, 2]
     assert images.classes == tuple("0123456") and images.levels == 256
 
 
 def test_idx_files_are_found_by_what_they_are(tmp_path):
     write_mnist(tmp_path, names=("train-all-images.idx3-ubyte", "t10k-first5000-images-idx3-ubyte"))
     (tmp_path / "t10k-first5000-images-idx3-ubyte").write_bytes(idx(np.zeros((6, 5, 4), np.uint8)))
-    images = datasets.images(f"mnist:{tmp_path}")
-    assert len(images.test) == 6 and images.test.max() == 0  # the unpacked one of the two was read
+    images = datasets.load(f"mnist:{tmp_path}", datasets.Images)
+    assert len(images.test) == 6 and images.test[:].max() == 0  # the unpacked one of the two was read
     write_mnist(tmp_path, packed=False, names=("train-other-images-idx3-ubyte", "t10k-x-images-idx3-ubyte"))
     with pytest.raises(InputError, match=r"has train-all-images.idx3-ubyte and train-other-images-idx3-ubyte; right"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
 
 
 def test_real_mnist(shared_data):
-    images = datasets.images(f"mnist:{shared_data / 'mnist'}")
+    images = datasets.load(f"mnist:{shared_data / 'mnist'}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (55000, 5000, 5000)
     assert images.shape == (1, 28, 28)
     # The mean and deviation that everybody normalises by.
-    everything = torch.cat([images.train, images.validation])
-    assert abs(float(everything.mean()) - 0.1307) < 1e-4 and abs(float(everything.std()) - 0.3081) < 1e-4
-    assert images.train_labels[:5].tolist() == [5, 0, 4, 1, 9] and images.test_labels[:4].tolist() == [7, 2, 1, 0]
-    assert torch.bincount(torch.cat([images.train_labels, images.validation_labels])).tolist()[0] == 5923
+    known = torch.cat([images.train[:], images.validation[:]])
+    assert abs(float(known.mean()) - 0.1307) < 1e-4 and abs(float(known.std()) - 0.3081) < 1e-4
+    assert images.labels.train[:5].tolist() == [5, 0, 4, 1, 9] and images.labels.test[:4].tolist() == [7, 2, 1, 0]
+    assert torch.bincount(torch.cat([images.labels.train, images.labels.validation])).tolist()[0] == 5923
 
 
 TRAIN = "train-images-idx3-ubyte"
@@ -125,7 +130,7 @@ def test_idx_that_is_wrong(tmp_path, change, message, packed):
     path = tmp_path / (TRAIN + packed * ".gz")
     path.write_bytes(gzip.compress(change(data)) if packed else change(data))
     with pytest.raises(InputError, match=message):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
 
 
 def test_gzip_cut_short_or_damaged(tmp_path):
@@ -135,10 +140,10 @@ def test_gzip_cut_short_or_damaged(tmp_path):
     for end in (3, 30, len(whole) - 9, len(whole) - 3):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError, match=rf"{TRAIN}\.gz: (its gzip data is damaged|begins with)"):
-            datasets.images(f"mnist:{tmp_path}")
+            datasets.load(f"mnist:{tmp_path}", datasets.Images)
     path.write_bytes(whole[:40] + bytes([whole[40] ^ 255]) + whole[41:])
     with pytest.raises(InputError, match="its gzip data is damaged"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
 
 
 def test_idx_labels_and_pictures_must_match(tmp_path):
@@ -146,17 +151,17 @@ def test_idx_labels_and_pictures_must_match(tmp_path):
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(23, np.uint8)))
     with pytest.raises(InputError, match="train-labels-idx1-ubyte: has 23 labels for 24 pictures"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
     labels.unlink()
     with pytest.raises(InputError, match=r"has no file train\*labels\?idx1-ubyte or .*\.gz"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
     write_mnist(tmp_path, packed=False)
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((6, 4, 4), np.uint8)))
     with pytest.raises(InputError, match="train are 4x5 and those of t10k 4x4"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
     write_mnist(tmp_path, packed=False, n=11)
     with pytest.raises(InputError, match="11 training pictures are too few"):
-        datasets.images(f"mnist:{tmp_path}")
+        datasets.load(f"mnist:{tmp_path}", datasets.Images)
 
 
 # CIFAR
@@ -185,19 +190,19 @@ def write_cifar(folder, binary, n=20, batches=2, test=True):
 @pytest.mark.parametrize("test", [True, False])
 def test_cifar_values_and_split(tmp_path, binary, test):
     pixels, labels = write_cifar(tmp_path, binary, test=test)
-    images = datasets.images(f"cifar10:{tmp_path}")
+    images = datasets.load(f"cifar10:{tmp_path}", datasets.Images)
     sizes = [len(images.train), len(images.validation), len(images.test)]
     assert sizes == ([36, 4, 20] if test else [32, 4, 4])
-    together = torch.cat([images.train, images.validation, images.test])
+    together = everything(images)
     np.testing.assert_array_equal((together * 255).round().byte().reshape(-1, 3072), pixels)
-    assert torch.cat([images.train_labels, images.validation_labels, images.test_labels]).tolist() == labels.tolist()
+    assert torch.cat(list(images.labels.parts().values())).tolist() == labels.tolist()
     assert images.classes[3] == "cat" and len(images.classes) == 10
     # Planes of red, green and blue, row by row.
     assert float(images.train[0, 1, 2, 3]) == pytest.approx(pixels[0, 1024 + 2 * 32 + 3] / 255)
 
 
 def test_real_pictures_in_the_cifar_layout(shared_data):
-    images = datasets.images(f"cifar10:{shared_data / 'cifar-layout'}")
+    images = datasets.load(f"cifar10:{shared_data / 'cifar-layout'}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (969, 120, 120)
     assert images.shape == (3, 32, 32) and images.classes[0] == "Activities" and len(images.classes) == 8
     # Emoji lie on one background: the corners are alike, the middles are not.
@@ -223,20 +228,20 @@ def test_cifar_pickle_that_is_wrong(tmp_path, content, message):
     write_cifar(tmp_path, binary=False)
     (tmp_path / "data_batch_2").write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match=rf"data_batch_2: {message}"):
-        datasets.images(f"cifar10:{tmp_path}")
+        datasets.load(f"cifar10:{tmp_path}", datasets.Images)
 
 
 def test_cifar_files_that_are_wrong(tmp_path):
     with pytest.raises(InputError, match="has no data_batch_"):
-        datasets.images(f"cifar10:{tmp_path}")
+        datasets.load(f"cifar10:{tmp_path}", datasets.Images)
     write_cifar(tmp_path, binary=True)
     path = tmp_path / "data_batch_1.bin"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"data_batch_1.bin: has 61455 bytes; right would be 3073"):
-        datasets.images(f"cifar10:{tmp_path}")
+        datasets.load(f"cifar10:{tmp_path}", datasets.Images)
     path.write_bytes(b"\x0b" + bytes(3072))
     with pytest.raises(InputError, match="has 10 classes and the label 11"):
-        datasets.images(f"cifar10:{tmp_path}")
+        datasets.load(f"cifar10:{tmp_path}", datasets.Images)
 
 
 # Folders
@@ -254,23 +259,23 @@ def test_a_folder_of_pictures(tmp_path):
     written = [picture(tmp_path / f"{i:02d}.png", seed=i) for i in range(20)]
     picture(tmp_path / ".hidden.png", size=(1, 1))
     (tmp_path / "readme.txt").write_text("not a picture")
-    images = datasets.images(f"images:{tmp_path}")
+    images = datasets.load(f"images:{tmp_path}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (16, 2, 2)
     order = np.random.RandomState(0).permutation(20)
-    together = torch.cat([images.train, images.validation, images.test])
+    together = everything(images)
     expected = np.stack([written[i] for i in order]).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal((together * 255).round().byte(), expected)
-    assert images.shape == (3, 4, 6) and images.train_labels is None and images.classes == ()
-    assert torch.equal(datasets.images(str(tmp_path)).train, images.train)
+    assert images.shape == (3, 4, 6) and images.labels is None and images.classes == ()
+    assert torch.equal(datasets.load(str(tmp_path), datasets.Images).train[:], images.train[:])
 
 
 def test_subfolders_are_classes(tmp_path):
     for i in range(12):
         picture(tmp_path / ("cat" if i % 3 else "dog") / f"{i}.png", mode="L", seed=i)
-    images = datasets.images(f"images:{tmp_path}")
+    images = datasets.load(f"images:{tmp_path}", datasets.Images)
     assert images.classes == ("cat", "dog") and images.shape == (1, 4, 6)
-    labels = torch.cat([images.train_labels, images.validation_labels, images.test_labels])
-    together = torch.cat([images.train, images.validation, images.test])
+    labels = torch.cat(list(images.labels.parts().values()))
+    together = everything(images)
     for label, pixels in zip(labels, together, strict=True):
         sources = [tmp_path / images.classes[label] / f"{i}.png" for i in range(12)]
         found = [np.array(Image.open(path)) for path in sources if path.exists()]
@@ -281,16 +286,16 @@ def test_a_split_in_the_folder_is_kept(tmp_path):
     for part, n in [("train", 8), ("val", 2), ("test", 3)]:
         for i in range(n):
             picture(tmp_path / part / "ab"[i % 2] / f"{i}.png", seed=i)
-    images = datasets.images(f"images:{tmp_path}")
+    images = datasets.load(f"images:{tmp_path}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (8, 2, 3)
-    assert images.test_labels.tolist() == [0, 0, 1] and images.classes == ("a", "b")
+    assert images.labels.test.tolist() == [0, 0, 1] and images.classes == ("a", "b")
     for path in (tmp_path / "val").rglob("*.png"):
         path.unlink()
-    images = datasets.images(f"images:{tmp_path}")
+    images = datasets.load(f"images:{tmp_path}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (7, 1, 3)
     picture(tmp_path / "test" / "new" / "x.png")
     with pytest.raises(InputError, match=r"x\.png: is in none of the classes of train; right would be a, b"):
-        datasets.images(f"images:{tmp_path}")
+        datasets.load(f"images:{tmp_path}", datasets.Images)
 
 
 def test_grey_colour_and_transparency_come_together(tmp_path):
@@ -302,12 +307,12 @@ def test_grey_colour_and_transparency_come_together(tmp_path):
     Image.new("RGBA", (6, 4), (10, 20, 30, 0)).save(tmp_path / "3.png")  # fully transparent: white
     Image.new("P", (6, 4), 5).save(tmp_path / "4.png")
     images = datasets_of(tmp_path)
-    together = torch.cat([images.train, images.validation, images.test])
+    together = everything(images)
     assert (together == 1).flatten(1).all(1).sum() == 1
 
 
 def datasets_of(folder, *_):
-    return datasets.images(f"images:{folder}")
+    return datasets.load(f"images:{folder}", datasets.Images)
 
 
 def test_a_photograph_is_turned_as_its_camera_noted(tmp_path):
@@ -315,33 +320,134 @@ def test_a_photograph_is_turned_as_its_camera_noted(tmp_path):
     exif[0x0112] = 6  # a quarter turn
     for i in range(3):
         Image.new("RGB", (20, 10)).save(tmp_path / f"{i}.jpg", exif=exif)
-    assert datasets.images(f"images:{tmp_path}").shape == (3, 20, 10)
+    assert datasets.load(f"images:{tmp_path}", datasets.Images).shape == (3, 20, 10)
 
 
 def test_cutting_and_scaling(tmp_path):
     for i in range(4):
         picture(tmp_path / f"{i}.png", size=(31 if i == 2 else 30, 20))
     with pytest.raises(InputError, match=r"2\.png: is 31x20 and most others are 30x20; right would be one size, or im"):
-        datasets.images(f"images:{tmp_path}")
-    assert datasets.images(f"images:{tmp_path}@8").shape == (3, 8, 8)
-    assert datasets.images(f"{tmp_path}@8").shape == (3, 8, 8)
+        datasets.load(f"images:{tmp_path}", datasets.Images)
+    assert datasets.load(f"images:{tmp_path}@8", datasets.Images).shape == (3, 8, 8)
+    assert datasets.load(f"{tmp_path}@8", datasets.Images).shape == (3, 8, 8)
     for size in ("0", "x", "99999", "-3", ""):
         with pytest.raises(InputError, match=rf"{size} is no size; right would be images:DIR@64"):
-            datasets.images(f"images:{tmp_path}@{size}")
+            datasets.load(f"images:{tmp_path}@{size}", datasets.Images)
     # A white square in the middle of black stays white: what is cut is the middle.
     for i in range(4):
         canvas = np.zeros((20, 60), np.uint8)
         canvas[:, 10:50] = 255
         Image.fromarray(canvas).save(tmp_path / f"{i}.png")
-    assert float(datasets.images(f"images:{tmp_path}@8").train.min()) > 0.99
+    assert float(datasets.load(f"images:{tmp_path}@8", datasets.Images).train[:].min()) > 0.99
+
+
+@pytest.fixture
+def small_memory(tmp_path_factory, monkeypatch):
+    """A machine whose memory would be full of four pictures of 6x4 in RGB; the folder of its cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MPCLI_CACHE", str(folder))
+    monkeypatch.setattr(cache, "free_memory", lambda: 4 * 72)
+    return folder
+
+
+def cached(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_pictures_that_memory_should_not_hold_stay_on_disk(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / "ab"[i % 2] / f"{i:02d}.png", seed=i)
+    on_disk = datasets.load(str(tmp_path), datasets.Images)
+    (file,) = cached(small_memory)
+    assert file.stat().st_size == 64 + 20 * 72
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "free_memory", lambda: 10**9)
+        in_memory = datasets.load(str(tmp_path), datasets.Images)
+    assert torch.equal(everything(on_disk), everything(in_memory)) and on_disk.classes == in_memory.classes
+    assert torch.equal(on_disk.labels.test, in_memory.labels.test)
+    for step in range(3):
+        assert torch.equal(on_disk.batches(5, 0)(step), in_memory.batches(5, 0)(step))
+    # It is the file that is read, not a copy of it; and what is done to the tensor does not reach it.
+    on_disk.train.values[0] = 7
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), everything(in_memory))
+    with file.open("r+b") as opened:
+        opened.seek(64)
+        opened.write(bytes([1, 2, 3]))
+    assert datasets.load(str(tmp_path), datasets.Images).train.values.flatten()[:3].tolist() == [1, 2, 3]
+
+
+def test_pictures_on_disk_are_decoded_once_and_again_when_a_file_changes(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    before, read = everything(datasets.load(str(tmp_path), datasets.Images)), []
+    monkeypatch.setattr(
+        folder, "read_image", lambda path, *_, **more: read.append(path) or read_image(path, *_, **more)
+    )
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), before) and not read
+    picture(tmp_path / "03.png", seed=99)
+    os.utime(tmp_path / "03.png", ns=(0, 0))
+    after = everything(datasets.load(str(tmp_path), datasets.Images))
+    assert len(read) == 20 and (after != before).flatten(1).any(1).sum() == 1
+    assert datasets.load(f"{tmp_path}@3", datasets.Images).shape == (3, 3, 3) and len(cached(small_memory)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda whole: whole[:-1], lambda whole: whole + b"x", lambda whole: b"", lambda whole: b"x" + whole[1:]],
+    ids=["cut short", "longer", "empty", "foreign"],
+)
+def test_a_damaged_file_of_pictures_is_made_again(tmp_path, small_memory, damage):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    before = everything(datasets.load(str(tmp_path), datasets.Images))
+    (file,) = cached(small_memory)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert torch.equal(everything(datasets.load(str(tmp_path), datasets.Images)), before)
+    assert file.read_bytes() == whole and cached(small_memory) == [file]
+
+
+def test_a_picture_that_is_damaged_leaves_nothing_behind(tmp_path, small_memory):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    path = tmp_path / "07.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"07\.png: is damaged"):
+        datasets.load(str(tmp_path), datasets.Images)
+    assert cached(small_memory) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, small_memory, monkeypatch):
+    for i in range(20):
+        picture(tmp_path / f"{i:02d}.png", seed=i)
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MPCLI_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        InputError, match=r"cannot be written \(Not a directory\); right would be a folder with .* in MPC"
+    ):
+        datasets.load(str(tmp_path), datasets.Images)
+
+
+def test_where_the_cache_is(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name, value, expected in [
+        ("MPCLI_CACHE", "", "/home/ada/.cache/mpcli"),
+        ("XDG_CACHE_HOME", "/c", "/c/mpcli"),
+        ("MPCLI_CACHE", "~/here", "/home/ada/here"),
+    ]:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv(name, value)
+        assert str(cache.folder()) == expected
+    assert cache.free_memory() > 2**20
 
 
 def test_real_pictures(shared_data):
-    images = datasets.images(f"images:{shared_data / 'nuclei-dsb2018' / 'images'}")
+    images = datasets.load(f"images:{shared_data / 'nuclei-dsb2018' / 'images'}", datasets.Images)
     assert (len(images.train), len(images.validation), len(images.test)) == (64, 8, 8)
-    assert images.shape[1:] == (256, 256) and 0 <= images.train.min() < images.train.max() <= 1
+    assert images.shape[1:] == (256, 256) and images.train.values.min() < images.train.values.max()
     with pytest.raises(InputError, match="bits a channel; right would be 8"):
-        datasets.images(f"images:{shared_data / 'nuclei-dsb2018' / 'instances'}")  # object numbers as uint16
+        # Numbers of objects as uint16.
+        datasets.load(f"images:{shared_data / 'nuclei-dsb2018' / 'instances'}", datasets.Images)
 
 
 def png(width, height, body):
@@ -372,18 +478,18 @@ def test_a_png_that_is_none(tmp_path, content, message):
     path = tmp_path / "2.png"
     path.write_bytes(content(path.read_bytes()))
     with pytest.raises(InputError, match=rf"2\.png: {message}"):
-        datasets.images(f"images:{tmp_path}")
+        datasets.load(f"images:{tmp_path}", datasets.Images)
 
 
 def test_folders_that_are_wrong(tmp_path):
     with pytest.raises(InputError, match="has no PNG or JPEG picture"):
-        datasets.images(f"images:{tmp_path}")
+        datasets.load(f"images:{tmp_path}", datasets.Images)
     picture(tmp_path / "0.png")
     with pytest.raises(InputError, match="1 pictures are too few"):
-        datasets.images(f"images:{tmp_path}")
+        datasets.load(f"images:{tmp_path}", datasets.Images)
     picture(tmp_path / "inner" / "1.png")
     with pytest.raises(InputError, match=r"has pictures both beside and in subfolders \(0\.png, inner/1\.png\)"):
-        datasets.images(f"images:{tmp_path}")
+        datasets.load(f"images:{tmp_path}", datasets.Images)
 
 
 # Arrays

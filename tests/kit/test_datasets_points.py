@@ -79,7 +79,7 @@ FACE = "element face 1\nproperty list uchar int vertex_indices\n"
 )
 def test_every_format_gives_what_was_written(tmp_path, name, content, normals, colours):
     (tmp_path / name).write_bytes(content)
-    points = datasets.points(f"points:{tmp_path / name}")
+    points = datasets.load(f"points:{tmp_path / name}", datasets.Points)
     np.testing.assert_array_equal(points.xyz, XYZ)
     assert points.xyz.dtype == torch.float32 and len(points) == 7
     if normals:
@@ -90,30 +90,30 @@ def test_every_format_gives_what_was_written(tmp_path, name, content, normals, c
         np.testing.assert_allclose(points.colours * 255, COLOURS, atol=1e-4)
     else:
         assert points.colours is None
-    torch.testing.assert_close(datasets.points(str(tmp_path / name)).xyz, points.xyz)
+    torch.testing.assert_close(datasets.load(str(tmp_path / name), datasets.Points).xyz, points.xyz)
 
 
 @pytest.mark.parametrize("key", ["xyz", "points", "vertices"])
 def test_arrays(tmp_path, key):
     path = tmp_path / "a.npz"
     np.savez(path, **{key: XYZ.astype(np.float64), "normals": 3 * NORMALS})
-    points = datasets.points(f"points:{path}")
+    points = datasets.load(f"points:{path}", datasets.Points)
     np.testing.assert_array_equal(points.xyz, XYZ)
     np.testing.assert_allclose(points.normals, NORMALS, atol=1e-6)  # scaled to unit length
     np.save(tmp_path / "a.npy", np.concatenate([XYZ, NORMALS], 1))
-    np.testing.assert_allclose(datasets.points(str(tmp_path / "a.npy")).normals, NORMALS, atol=1e-6)
+    np.testing.assert_allclose(datasets.load(str(tmp_path / "a.npy"), datasets.Points).normals, NORMALS, atol=1e-6)
 
 
 def test_normals_that_are_all_zero_are_none(tmp_path):
     np.savez(tmp_path / "a.npz", xyz=XYZ, normals=np.zeros((7, 3)))
-    assert datasets.points(str(tmp_path / "a.npz")).normals is None
+    assert datasets.load(str(tmp_path / "a.npz"), datasets.Points).normals is None
 
 
 def test_a_mesh_gives_its_vertices(tmp_path):
     box = trimesh.creation.box()
     for name in ("box.obj", "box.ply"):
         box.export(tmp_path / name)
-        points = datasets.points(str(tmp_path / name))
+        points = datasets.load(str(tmp_path / name), datasets.Points)
         assert len(points) == 8
         np.testing.assert_allclose(np.sort(points.xyz, 0), np.sort(box.vertices, 0))
 
@@ -121,19 +121,19 @@ def test_a_mesh_gives_its_vertices(tmp_path):
 def test_real_clouds_agree_with_each_other(shared_data):
     folder = shared_data / "pointclouds"
     packed, text = (
-        datasets.points(str(folder / "spot_20k_clean.npz")),
-        datasets.points(str(folder / "spot_20k_clean.xyz")),
+        datasets.load(str(folder / "spot_20k_clean.npz"), datasets.Points),
+        datasets.load(str(folder / "spot_20k_clean.xyz"), datasets.Points),
     )
     torch.testing.assert_close(packed.xyz, text.xyz, atol=1e-6, rtol=0)
     torch.testing.assert_close(packed.normals, text.normals, atol=2e-6, rtol=0)
-    bunny = datasets.points(str(folder / "bun0.pcd"))
+    bunny = datasets.load(str(folder / "bun0.pcd"), datasets.Points)
     assert bunny.describe() == "bun0.pcd: 397 points with normals"
     torch.testing.assert_close(bunny.xyz[0], torch.tensor([0.0054216, 0.11349, 0.040749]), atol=1e-7, rtol=0)
     torch.testing.assert_close(bunny.normals.norm(dim=1), torch.ones(397))
-    assert len(datasets.points(str(folder / "bun4.pcd"))) == 361
-    splats = datasets.points(str(shared_data / "garden" / "garden_init_3dgs_10k.ply"))
+    assert len(datasets.load(str(folder / "bun4.pcd"), datasets.Points)) == 361
+    splats = datasets.load(str(shared_data / "garden" / "garden_init_3dgs_10k.ply"), datasets.Points)
     assert len(splats) == 10000 and splats.normals is None
-    mesh = datasets.points(str(shared_data / "nerf-spot" / "gt_mesh.ply"))
+    mesh = datasets.load(str(shared_data / "nerf-spot" / "gt_mesh.ply"), datasets.Points)
     assert len(mesh) == 2930 and mesh.normals is not None
 
 
@@ -202,7 +202,7 @@ BINARY = "binary_little_endian"
 def test_clouds_that_are_wrong(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: .*{message}"):
-        datasets.points(f"points:{tmp_path / name}")
+        datasets.load(f"points:{tmp_path / name}", datasets.Points)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_clouds_that_are_wrong(tmp_path, name, content, message):
 def test_arrays_that_are_wrong(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(InputError, match=rf"a\.npz: .*{message}"):
-        datasets.points(str(tmp_path / "a.npz"))
+        datasets.load(str(tmp_path / "a.npz"), datasets.Points)
 
 
 # Meshes
@@ -231,11 +231,11 @@ def test_every_mesh_format_gives_the_same_torus(tmp_path, suffix):
     torus = trimesh.creation.torus(1, 0.3, major_sections=24, minor_sections=12)
     path = tmp_path / f"torus.{suffix}"
     torus.export(path)
-    mesh = datasets.mesh(f"mesh:{path}")
+    mesh = datasets.load(f"mesh:{path}", trimesh.Trimesh)
     assert isinstance(mesh, trimesh.Trimesh) and mesh.is_watertight
     assert len(mesh.vertices) == len(torus.vertices) and len(mesh.faces) == len(torus.faces)
     assert mesh.volume == pytest.approx(torus.volume, rel=1e-5)
-    assert datasets.mesh(str(path)).area == pytest.approx(torus.area, rel=1e-5)
+    assert datasets.load(str(path), trimesh.Trimesh).area == pytest.approx(torus.area, rel=1e-5)
 
 
 def test_vertices_keep_their_order(tmp_path):
@@ -243,7 +243,7 @@ def test_vertices_keep_their_order(tmp_path):
     mesh.vertices[5] = mesh.vertices[6]  # two in one place are not made one
     for suffix in ("ply", "obj"):
         mesh.export(tmp_path / f"m.{suffix}")
-        found = datasets.mesh(str(tmp_path / f"m.{suffix}"))
+        found = datasets.load(str(tmp_path / f"m.{suffix}"), trimesh.Trimesh)
         np.testing.assert_allclose(found.vertices, mesh.vertices, atol=1e-6)
         np.testing.assert_array_equal(found.faces, mesh.faces)
 
@@ -253,7 +253,7 @@ def test_ascii_files(tmp_path):
     (tmp_path / "a.ply").write_bytes(trimesh.exchange.ply.export_ply(box, encoding="ascii"))
     (tmp_path / "a.stl").write_text(trimesh.exchange.stl.export_stl_ascii(box))
     for suffix in ("ply", "stl"):
-        mesh = datasets.mesh(str(tmp_path / f"a.{suffix}"))
+        mesh = datasets.load(str(tmp_path / f"a.{suffix}"), trimesh.Trimesh)
         assert mesh.is_watertight and mesh.volume == pytest.approx(1)
 
 
@@ -262,7 +262,7 @@ def test_several_meshes_in_their_places(tmp_path):
     scene.add_geometry(trimesh.creation.box())
     scene.add_geometry(trimesh.creation.box(), transform=trimesh.transformations.translation_matrix([5, 0, 0]))
     scene.export(tmp_path / "two.glb")
-    mesh = datasets.mesh(str(tmp_path / "two.glb"))
+    mesh = datasets.load(str(tmp_path / "two.glb"), trimesh.Trimesh)
     np.testing.assert_allclose(mesh.bounds, [[-0.5] * 3, [5.5, 0.5, 0.5]])
     assert mesh.volume == pytest.approx(2)
 
@@ -278,14 +278,15 @@ def textured_quad(folder, texture="skin.png", material="quad.mtl"):
 
 
 def test_textures_are_kept(tmp_path):
-    mesh = datasets.mesh(str(textured_quad(tmp_path)))
+    mesh = datasets.load(str(textured_quad(tmp_path)), trimesh.Trimesh)
     assert mesh.visual.uv.shape == (4, 2)
     assert mesh.visual.material.image.getpixel((1, 1)) == (200, 100, 50)
     mesh.export(tmp_path / "quad.glb")
-    packed = datasets.mesh(str(tmp_path / "quad.glb"))
+    packed = datasets.load(str(tmp_path / "quad.glb"), trimesh.Trimesh)
     assert packed.visual.material.baseColorTexture.getpixel((1, 1))[:3] == (200, 100, 50)
     (tmp_path / "skin.png").unlink()
-    assert len(datasets.mesh(str(tmp_path / "quad.obj")).faces) == 2  # without its texture it is still a mesh
+    # Without its texture it is still a mesh.
+    assert len(datasets.load(str(tmp_path / "quad.obj"), trimesh.Trimesh).faces) == 2
 
 
 def test_colours_are_kept(tmp_path):
@@ -293,7 +294,7 @@ def test_colours_are_kept(tmp_path):
     box.visual.vertex_colors = np.arange(32, dtype=np.uint8).reshape(8, 4)
     box.export(tmp_path / "box.ply")
     np.testing.assert_array_equal(
-        datasets.mesh(str(tmp_path / "box.ply")).visual.vertex_colors, box.visual.vertex_colors
+        datasets.load(str(tmp_path / "box.ply"), trimesh.Trimesh).visual.vertex_colors, box.visual.vertex_colors
     )
 
 
@@ -315,7 +316,7 @@ def test_references_out_of_the_folder_are_refused(tmp_path, texture, material):
     (tmp_path / "other.mtl").write_text("newmtl m\n")
     Image.new("RGB", (4, 4)).save(tmp_path / "skin.png")
     with pytest.raises(InputError, match=r"quad\.obj: refers to .*, outside .*inner; right would be a path inside"):
-        datasets.mesh(str(path))
+        datasets.load(str(path), trimesh.Trimesh)
 
 
 def test_a_damaged_texture_is_refused(tmp_path):
@@ -323,15 +324,15 @@ def test_a_damaged_texture_is_refused(tmp_path):
     whole = (tmp_path / "skin.png").read_bytes()
     (tmp_path / "skin.png").write_bytes(whole[:45])
     with pytest.raises(InputError, match=r"quad\.obj: cannot be read as OBJ"):
-        datasets.mesh(str(path))
+        datasets.load(str(path), trimesh.Trimesh)
 
 
 def test_real_meshes(shared_data):
-    spot = datasets.mesh(str(shared_data / "meshes" / "spot" / "spot.obj"))
+    spot = datasets.load(str(shared_data / "meshes" / "spot" / "spot.obj"), trimesh.Trimesh)
     assert len(spot.faces) == 5856 and spot.visual.material.image.size[0] > 100
     assert spot.volume == pytest.approx(0.71826, abs=1e-5)
-    assert len(datasets.mesh(str(shared_data / "meshes" / "teapot.obj")).faces) == 6320
-    truth = datasets.mesh(str(shared_data / "nerf-spot" / "gt_mesh.ply"))
+    assert len(datasets.load(str(shared_data / "meshes" / "teapot.obj"), trimesh.Trimesh).faces) == 6320
+    truth = datasets.load(str(shared_data / "nerf-spot" / "gt_mesh.ply"), trimesh.Trimesh)
     assert truth.is_watertight and len(truth.vertices) == 2930
 
 
@@ -375,20 +376,20 @@ def polygons(kind, faces):
 @pytest.mark.parametrize("kind", ["binary_little_endian", "binary_big_endian"])
 def test_polygons_become_triangles(tmp_path, kind):
     (tmp_path / "a.ply").write_bytes(polygons(kind, [[0, 3, 2, 1], [0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]]))
-    mesh = datasets.mesh(str(tmp_path / "a.ply"))
+    mesh = datasets.load(str(tmp_path / "a.ply"), trimesh.Trimesh)
     assert mesh.is_watertight and mesh.volume == pytest.approx(1 / 3) and len(mesh.faces) == 6
     assert mesh.visual.vertex_colors[0].tolist() == [10, 20, 30, 255]
     (tmp_path / "a.ply").write_bytes(polygons(kind, [[0, 3, 2, 1], [0, 1, 4, 3]]))
-    assert len(datasets.mesh(str(tmp_path / "a.ply")).faces) == 4
+    assert len(datasets.load(str(tmp_path / "a.ply"), trimesh.Trimesh).faces) == 4
 
 
 def test_names_in_another_encoding(tmp_path):
     path = textured_quad(tmp_path)
     path.write_bytes("# Körper\n".encode("latin1") + path.read_bytes())
     (tmp_path / "quad.mtl").write_bytes("# Haut, schön\n".encode("latin1") + (tmp_path / "quad.mtl").read_bytes())
-    mesh = datasets.mesh(str(path))
+    mesh = datasets.load(str(path), trimesh.Trimesh)
     assert len(mesh.faces) == 2 and mesh.visual.material.image is not None
-    assert len(datasets.points(str(path))) == 4
+    assert len(datasets.load(str(path), datasets.Points)) == 4
 
 
 @pytest.mark.parametrize(
@@ -448,7 +449,7 @@ def test_names_in_another_encoding(tmp_path):
 def test_meshes_that_are_wrong(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: ({message})"):
-        datasets.mesh(f"mesh:{tmp_path / name}")
+        datasets.load(f"mesh:{tmp_path / name}", trimesh.Trimesh)
 
 
 def test_a_mesh_placed_too_often_is_refused(tmp_path):
@@ -463,7 +464,7 @@ def test_a_mesh_placed_too_often_is_refused(tmp_path):
     tree["scene"] = 0
     (tmp_path / "many.glb").write_bytes(glb(tree, data[28 + length :]))
     with pytest.raises(InputError, match=r"many\.glb: cannot be read as GLB \(it makes 53248000 faces\)"):
-        datasets.mesh(str(tmp_path / "many.glb"))
+        datasets.load(str(tmp_path / "many.glb"), trimesh.Trimesh)
 
 
 def test_gltf_may_not_read_other_folders(tmp_path):
@@ -472,4 +473,4 @@ def test_gltf_may_not_read_other_folders(tmp_path):
     (tmp_path / "secret.bin").write_bytes(bytes(100))
     (folder / "a.gltf").write_text(json.dumps({"buffers": [{"uri": "../secret.bin", "byteLength": 100}]}))
     with pytest.raises(InputError, match=r"a\.gltf: refers to '\.\./secret\.bin', outside"):
-        datasets.mesh(str(folder / "a.gltf"))
+        datasets.load(str(folder / "a.gltf"), trimesh.Trimesh)

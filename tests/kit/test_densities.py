@@ -61,6 +61,10 @@ def test_nll_depends_neither_on_earlier_draws_nor_on_the_other_examples_given():
         torch.testing.assert_close(nll(log_prob, x, c, part=part), expected)
 
 
+def skewed(x: Tensor) -> Tensor:
+    return -0.5 * (x[:, 0] ** 2 + (x[:, 1] - 1).square() / 4)
+
+
 def test_integral_over_the_plane():
     total = log_integral(skewed, (-9, -19), (9, 21), 200, like=torch.zeros((), dtype=torch.float64))
     assert abs(float(total) - math.log(4 * math.pi)) < 1e-9

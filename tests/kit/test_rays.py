@@ -5,7 +5,7 @@ import torch
 
 from mpcli.kit import rays
 from mpcli.kit.cameras import Cameras, look_at
-from mpcli.kit.datasets.types import Scene
+from mpcli.kit.datasets import Pictures, Scene, Split
 
 
 def random_rays(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,13 +64,13 @@ def small_scene(channels: int) -> Scene:
     g = torch.Generator().manual_seed(1)
     poses = look_at(3 * torch.nn.functional.normalize(torch.randn(6, 3, generator=g), dim=-1))
     cameras = Cameras(poses, torch.full((6, 2), 6.0), torch.tensor([2.5, 2.0]).expand(6, 2), 5, 4)
-    split = {"train": torch.tensor([1, 4, 5]), "validation": torch.tensor([0]), "test": torch.tensor([2, 3])}
-    return Scene(images, cameras, split, (1.0, 5.0), tuple(map(str, range(6))))
+    split = Split(torch.tensor([1, 4, 5]), torch.tensor([0]), torch.tensor([2, 3]))
+    return Scene(Pictures(images), cameras, split, (1.0, 5.0), tuple(map(str, range(6))))
 
 
 def test_a_batch_holds_rays_of_the_pixels_whose_colours_it_holds():
     scene = small_scene(3)
-    origins, directions, colours = rays.pixel_batches(scene, "train", 600, seed=3, background=1.0)(7)
+    origins, directions, colours = rays.pixel_batches(scene, scene.split.train, 600, seed=3, background=1.0)(7)
     view, row, column = (10 * colours).round().long().unbind(-1)
     all_origins, all_directions = scene.cameras.rays()
     torch.testing.assert_close(origins, all_origins[view, row, column])
@@ -81,7 +81,8 @@ def test_a_batch_holds_rays_of_the_pixels_whose_colours_it_holds():
 
 def test_batches_are_a_function_of_seed_and_step():
     def first(seed: int, step: int) -> torch.Tensor:
-        return rays.pixel_batches(small_scene(3), "train", 20, seed, background=1.0)(step)[2]
+        scene = small_scene(3)
+        return rays.pixel_batches(scene, scene.split.train, 20, seed, background=1.0)(step)[2]
 
     assert torch.equal(first(0, 5), first(0, 5))
     assert not torch.equal(first(0, 5), first(0, 6)) and not torch.equal(first(0, 5), first(1, 5))
@@ -90,9 +91,9 @@ def test_batches_are_a_function_of_seed_and_step():
 @pytest.mark.parametrize("background", [0.0, 1.0])
 def test_opacity_is_laid_over_the_background(background):
     scene = small_scene(4)
-    _, _, colours = rays.pixel_batches(scene, "test", 50, seed=0, background=background)(0)
+    _, _, colours = rays.pixel_batches(scene, scene.split.test, 50, seed=0, background=background)(0)
     restored = (colours - 0.75 * background) / 0.25
     assert set((10 * restored[:, 0]).round().int().tolist()) == {2, 3}
-    picture = rays.over(scene.images, background)
+    picture = rays.over(scene.images[:], background)
     torch.testing.assert_close(picture, scene.images[:, :3] * 0.25 + 0.75 * background)
     assert torch.equal(rays.over(picture, 0.3), picture)

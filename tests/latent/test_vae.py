@@ -4,10 +4,36 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, MultivariateNormal, Normal
+from mutants import nothing, result
+from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
 from mpcli.kit import datasets
 from mpcli_latent.vae import VAE, Config
+
+SMALL = {"train": ["--hidden", "16", "--importance", "5"], "evaluate": ["--importance", "5"]}
+
+
+def always_the_prior(q):
+    return Independent(Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean)), 1)
+
+
+def without_gradient(original):
+    def forward(self, x):
+        q = self.posterior(x)
+        return self.likelihood(q.rsample().detach()).log_prob(self.data(x)) - kl_divergence(q, self.prior())
+
+    return forward
+
+
+MUTANTS = {
+    "no ELBO": (VAE, "forward", result(nothing)),
+    "a draw that passes no gradient": (VAE, "forward", without_gradient),
+    "a posterior that does not see x": (VAE, "posterior", result(always_the_prior)),
+    "no likelihood": (VAE, "log_likelihood", result(nothing)),
+    "the number of samples not divided by": (VAE, "log_likelihood", result(lambda log_p: log_p + math.log(3))),
+    "grey values in place of bits": (VAE, "data", lambda original: lambda self, x: x),
+    "a wider prior": (VAE, "prior", result(lambda p: Independent(Normal(p.mean, 2.0), 1))),
+}
 
 
 def linear_gaussian(noise: float = 0.5) -> tuple[VAE, MultivariateNormal]:
@@ -88,13 +114,14 @@ def test_bernoulli_pixels_are_binarised_at_a_half():
 
 def independent_pixels(decoder: str) -> float:
     """Test nll, in nats, of a model without z: the mean image, with one noise level for the Gaussian."""
-    images = datasets.images("digits")
+    images = datasets.load("digits", datasets.Images)
+    train, test = images.train[:], images.test[:]
     if decoder == "gaussian":
-        mean = images.train.mean(0)
-        noise = (images.train - mean).square().mean().sqrt()
-        return -float(Normal(mean, noise).log_prob(images.test).flatten(1).sum(1).mean())
-    share = ((images.train > 0.5).float().sum(0) + 0.5) / (len(images.train) + 1)
-    return -float(Bernoulli(share).log_prob((images.test > 0.5).float()).flatten(1).sum(1).mean())
+        mean = train.mean(0)
+        noise = (train - mean).square().mean().sqrt()
+        return -float(Normal(mean, noise).log_prob(test).flatten(1).sum(1).mean())
+    share = ((train > 0.5).float().sum(0) + 0.5) / (len(train) + 1)
+    return -float(Bernoulli(share).log_prob((test > 0.5).float()).flatten(1).sum(1).mean())
 
 
 @pytest.mark.parametrize("decoder", ["bernoulli", "gaussian"])

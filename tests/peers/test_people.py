@@ -13,7 +13,7 @@ pytestmark = [
 
 def test_ten_shapes_suffice_for_people_not_seen():
     """The curve of principal components, on bodies that they were not computed from."""
-    from mpcli_data.make_body import Assets, people
+    from make_body import Assets, people
 
     bodies = people(Assets(), 150, np.random.default_rng(1))[0].reshape(150, -1)
     seen, unseen = bodies[:110], bodies[110:]

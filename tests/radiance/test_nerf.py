@@ -281,7 +281,7 @@ def test_memory_is_bounded_at_any_image_size(monkeypatch):
         return plain(self, x)
 
     monkeypatch.setattr(Field, "hidden", watched)
-    scene = datasets.scene("cow")
+    scene = datasets.load("cow", datasets.Scene)
     colour, distance, opacity = model.view(scene.cameras[0].resized(300, 200))
     assert colour.shape == (3, 200, 300) and distance.shape == opacity.shape == (200, 300)
     assert 0 < largest <= 4096
@@ -290,7 +290,7 @@ def test_memory_is_bounded_at_any_image_size(monkeypatch):
 def test_a_view_is_laid_out_like_its_camera():
     # A fog that is dense only on the right of the first camera must darken the right of its picture.
     model = constant_fog(3.0, 0.01, Config(width=8, depth=2, coarse=8, fine=8))
-    camera = datasets.scene("cow").cameras[0].resized(24, 16)
+    camera = datasets.load("cow", datasets.Scene).cameras[0].resized(24, 16)
     right = camera.pose[0, :3, 0]
     plain = Field.density
 
@@ -324,8 +324,8 @@ def trained(tmp_path_factory):
 def test_it_learns_the_scene(mpcli, trained):
     result = mpcli("evaluate", trained, "--json")
     assert result.code == 0, result.err
-    scene = datasets.scene("cow")
-    truth = rays.over(scene.images[scene.split["test"]], 1.0)
+    scene = datasets.load("cow", datasets.Scene)
+    truth = rays.over(scene.images[scene.split.test], 1.0)
     # An untrained fog, or a network that knows the mean colour, or one that knows white: under 15 dB.
     constant = truth.mean(dim=(0, 2, 3), keepdim=True)
     blind = max(-10 * (truth - guess).square().mean().log10().item() for guess in (constant, torch.ones(1)))
@@ -350,8 +350,8 @@ def test_test_views_stand_beside_the_truth(mpcli, trained):
     sheet = iio.imread(result.path).astype(float) / 255
     cell = (sheet.shape[1] - 8) // 3
     truth, found = (sheet[2 : 2 + cell, 2 + k * (cell + 2) : 2 + k * (cell + 2) + cell, :3] for k in range(2))
-    scene = datasets.scene("cow")
-    first = rays.over(scene.images[scene.split["test"][0]], 1.0).permute(1, 2, 0).numpy()
+    scene = datasets.load("cow", datasets.Scene)
+    first = rays.over(scene.images[scene.split.test[0]], 1.0).permute(1, 2, 0).numpy()
     factor = cell // 64
     np.testing.assert_allclose(truth[::factor, ::factor], first, atol=1 / 255)
     assert -10 * math.log10(((truth - found) ** 2).mean()) > 16
@@ -406,12 +406,13 @@ def test_real_layouts_are_read(mpcli, shared_data):
 
 
 def test_the_embedded_scene_is_what_its_script_makes():
-    from mpcli.kit.cameras import look_at
-    from mpcli_data import make_scene
+    import make_scene
 
-    scene = datasets.scene("cow")
-    assert [len(scene.split[part]) for part in ("train", "validation", "test")] == [40, 5, 5]
+    from mpcli.kit.cameras import look_at
+
+    scene = datasets.load("cow", datasets.Scene)
+    assert [len(part) for part in scene.split.parts().values()] == [40, 5, 5]
     pose = look_at(make_scene.eyes(5, turn=4.0))[2:3]
-    torch.testing.assert_close(scene.cameras.pose[scene.split["test"][2]], pose[0].float())
+    torch.testing.assert_close(scene.cameras.pose[scene.split.test[2]], pose[0].float())
     picture = make_scene.seen(make_scene.cow(), pose)
-    assert (picture[0] - scene.images[scene.split["test"][2]]).abs().max() <= 1.01 / 255
+    assert (picture[0] - scene.images[scene.split.test[2]]).abs().max() <= 1.01 / 255

@@ -3,7 +3,25 @@
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 import trimesh
+from mutants import larger, part, result
+
+from mpcli.kit import raster
+
+
+def with_identity(shade):
+    return lambda *args: shade(*args[:4], torch.eye(4).to(args[4]), *args[5:])
+
+
+MUTANTS = {
+    "depth too large": (raster, "_visible", part(2, larger)),
+    "weights of other corners": (raster, "_visible", part(3, lambda b: b.roll(1, -1))),
+    "weights that do not sum to one": (raster, "_visible", part(3, larger)),
+    "light that stays behind when the camera moves": (raster, "shade", with_identity),
+    "light in colours, not in their power": (raster, "shade", result(lambda colour: colour**2.2)),
+    "light too strong": (raster, "shade", result(larger)),
+}
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcli.kit.sphere_tracing import box_interval, secant, trace
+from mpcli.kit.sphere_tracing import secant, trace
 
 INFINITE = 100.0
 
@@ -83,28 +83,6 @@ def test_the_first_surface_is_the_one_that_is_seen():
     assert hit.all() and t.item() == pytest.approx(6.5, abs=1e-5)
     assert not trace(two, *wall, torch.zeros(1), torch.full((1,), 4.0))[1].any()
     assert not trace(two, *wall, torch.ones(1), torch.zeros(1))[1].any()
-
-
-def test_a_ray_along_an_axis_through_a_box():
-    origins = torch.tensor([[0.0, 0, 5], [0, 0, 0], [3, 0, 5], [0.5, 0.5, -4]])
-    directions = torch.tensor([[0.0, 0, -1], [1, 0, 0], [0, 0, -1], [0, 0, 1]])
-    near, far = box_interval(origins, directions, torch.tensor([-1.0, -1, -2]), torch.tensor([1.0, 1, 2]))
-    torch.testing.assert_close(near[[0, 1, 3]], torch.tensor([3.0, 0, 2]))
-    torch.testing.assert_close(far[[0, 1, 3]], torch.tensor([7.0, 1, 6]))
-    assert near[2] > far[2]
-
-
-def test_box_interval_against_the_points_themselves():
-    origins, directions = rays(300)
-    low, high = torch.tensor([-0.5, -0.7, -0.2]), torch.tensor([0.4, 0.1, 0.9])
-    near, far = box_interval(origins, directions, low, high)
-    t = torch.linspace(0, 8, 4001)
-    x = origins[:, None] + t[:, None] * directions[:, None]
-    inside = ((x >= low) & (x <= high)).all(-1)
-    assert (
-        torch.equal(inside, (t >= near[:, None]) & (t <= far[:, None]))
-        or (inside != ((t >= near[:, None]) & (t <= far[:, None]))).sum() <= 3
-    )  # a sample on the very border
 
 
 def test_secant():

@@ -9,9 +9,19 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mutants import arguments, larger, result
 
 from mpcli.kit import isosurface
 from mpcli_surfaces import volume
+
+MUTANTS = {
+    "the value of the cell's corner": (volume, "trilinear", arguments(lambda v, x: (v, x.floor()))),
+    "axes swapped": (volume, "trilinear", arguments(lambda v, x: (v, x.flip(-1)))),
+    "half a cell aside": (volume, "trilinear", arguments(lambda v, x: (v, x + 0.5))),
+    "a bound too low": (volume, "steepest", result(lambda bound: 0.9 * bound)),
+    "a bound too high": (volume, "steepest", result(larger)),
+    "one axis left out of the bound": (volume, "steepest", arguments(lambda v: (v * 0 + v[:, :, :1],))),
+}
 
 
 def ball(n: int = 40, radius: float = 12.0) -> np.ndarray:

@@ -1,93 +1,82 @@
 """Datasets by name: `digits`, `mnist:DIR`, `points:FILE`, ..., from this distribution and from any other.
 
-A dataset is a function of the text behind the colon, declared in the entry-point group `mpcli.datasets`, that gives an
-`Images`, `Table`, `Points`, `Scene` or `trimesh.Trimesh`. A path alone is read as what is asked for.
+A dataset is a function of the text behind the colon, declared in the entry-point group `mpcli.datasets`, that gives
+data of one kind: `Images`, `Table`, `Points`, `Scene`, `trimesh.Trimesh`, any `Split`. A page says which it takes.
 """
 
 import difflib
 import importlib.metadata
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
-from mpcli.kit.datasets.types import Images, Points, Scene, Table, shuffled
+from mpcli.kit.datasets.door import admitted
+from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
+from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
-if TYPE_CHECKING:
-    import trimesh
-
-__all__ = ["Images", "Points", "Scene", "Table", "images", "mesh", "points", "scene", "shuffled", "table"]
+__all__ = ["Images", "Paired", "Part", "Pictures", "Points", "Scene", "Split", "Table", "load", "shuffled"]
 
 GROUP = "mpcli.datasets"
 
+# What a kind is called, and an example of it.
+WORDS = {
+    "Images": ("pictures", "digits"),
+    "Points": ("a point cloud", "points:FILE"),
+    "Scene": ("a scene with cameras", "blender:DIR"),
+    "Table": ("rows of numbers", "moons"),
+    "Trimesh": ("a mesh", "mesh:FILE"),
+}
 
-def images(spec: str, shape: tuple[int, ...] | None = None) -> Images:
-    """Pictures of one size: `digits`, `faces`, `mnist:DIR`, `cifar10:DIR`, `images:DIR`, or a folder.
+K = TypeVar("K")
+L = TypeVar("L")
+
+
+@overload
+def load(spec: str, first: type[K], /, *, shape: tuple[int, ...] | None = None) -> K: ...
+
+
+@overload
+def load(spec: str, first: type[K], second: type[L], /, *, shape: tuple[int, ...] | None = None) -> K | L: ...
+
+
+def load(spec: str, /, *kinds: type, shape: tuple[int, ...] | None = None) -> Any:
+    """The dataset that `spec` names, of one of `kinds`.
 
     Args:
-        shape: (channels, height, width) that a trained model needs; None takes any.
+        spec: `NAME` or `NAME:TEXT`, or the path of a file or folder, which is read as what `kinds` ask for.
+        shape: (channels, height, width) of the pictures that a trained model needs; None takes any.
 
     Raises:
-        InputError: there is no such dataset, it is not of pictures or of another shape, or it cannot be read.
+        InputError: there is no such dataset, it is of none of the kinds or of another shape, it cannot be read, or
+            it is not as `door.admitted` says.
     """
-    found = _load(spec, "images", Images, "images", "digits")
-    if shape is not None and tuple(shape) != found.shape:
-        has, needs = ("x".join(map(str, sizes)) for sizes in (found.shape, shape))
+    data = _read(spec, kinds)
+    if not isinstance(data, kinds):
+        words = [WORDS.get(kind.__name__, (kind.__name__, "")) for kind in kinds]
+        wanted, examples = (" or ".join(filter(None, of)) for of in zip(*words, strict=True))
+        such = f", such as {examples}" if examples else ""
+        raise InputError(f"{spec} is of kind {type(data).__name__}; right would be {wanted}{such}")
+    admitted(spec, data)
+    if shape is not None and isinstance(data, Images) and tuple(shape) != data.shape:
+        has, needs = ("x".join(map(str, sizes)) for sizes in (data.shape, shape))
         raise InputError(f"{spec}: its images are {has}, but the model was trained on {needs}; give data of that shape")
-    return found
+    return data
 
 
-def table(spec: str) -> Table:
-    """Rows of numbers: `moons`, `eight_gaussians`, `pinwheel`, `checkerboard`.
-
-    Raises:
-        InputError: there is no such dataset, it is not of rows, or it cannot be read.
-    """
-    return _load(spec, "a table", Table, None, "moons")
-
-
-def points(spec: str) -> Points:
-    """A point cloud: `points:FILE`, or a file.
-
-    Raises:
-        InputError: there is no such dataset, it is no point cloud, or it cannot be read.
-    """
-    return _load(spec, "a point cloud", Points, "points", "points:FILE")
-
-
-def mesh(spec: str) -> "trimesh.Trimesh":
-    """A triangle mesh: `mesh:FILE`, or a file.
-
-    Raises:
-        InputError: there is no such dataset, it is no mesh, or it cannot be read.
-    """
-    import trimesh
-
-    return _load(spec, "a mesh", trimesh.Trimesh, "mesh", "mesh:FILE")
-
-
-def scene(spec: str) -> Scene:
-    """Pictures with cameras: `blender:DIR`, `colmap:DIR`, or a folder of either layout.
-
-    Raises:
-        InputError: there is no such dataset, it is no scene, or it cannot be read.
-    """
-    folder = Path(spec.rpartition("@")[0] or spec).expanduser()
-    bare = "blender" if any(folder.glob("transforms*.json")) else "colmap"
-    return _load(spec, "a scene with cameras", Scene, bare, "blender:DIR")
-
-
-def _load(spec: str, wanted: str, kind: type, bare: str | None, example: str) -> Any:
+def _read(spec: str, kinds: tuple[type, ...]) -> Any:
     entries = _entries()
     name, _, argument = spec.partition(":")
     if name not in entries:
         # A path may end in the @SIZE that some readers take.
-        if bare is None or not any(Path(p).expanduser().exists() for p in (spec, spec.rpartition("@")[0]) if p):
-            raise InputError(_unknown(spec, name, entries, bare is not None))
-        name, argument = bare, spec
+        path = next((p for p in (spec, spec.rpartition("@")[0]) if p and Path(p).expanduser().exists()), None)
+        reader = _reader_of_path(Path(path).expanduser(), {kind.__name__ for kind in kinds}) if path else None
+        if reader is None:
+            raise InputError(_unknown(spec, name, entries, {kind.__name__ for kind in kinds} != {"Table"}))
+        name, argument = reader, spec
     entry = entries[name]
     try:
-        reader = entry.load()
+        function = entry.load()
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
@@ -95,10 +84,19 @@ def _load(spec: str, wanted: str, kind: type, bare: str | None, example: str) ->
             f"dataset {name} of {source} does not import: {type(error).__name__}: {error} "
             f"({Path(where.filename).name}, line {where.lineno})"
         ) from error
-    data = reader(argument)
-    if not isinstance(data, kind):
-        raise InputError(f"{spec} is of kind {type(data).__name__}; {wanted} is needed here, such as {example}")
-    return data
+    return function(argument)
+
+
+def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
+    """The dataset that reads a file or folder as one of the kinds."""
+    if "Scene" in kinds:
+        return "blender" if any(path.glob("transforms*.json")) else "colmap"
+    if {"Points", "Trimesh"} <= kinds:
+        from mpcli.kit.datasets.meshes import has_faces
+
+        return "mesh" if has_faces(path) else "points"
+    readers = {"Images": "images", "Points": "points", "Trimesh": "mesh"}
+    return next((reader for kind, reader in readers.items() if kind in kinds), None)
 
 
 def _entries() -> dict[str, importlib.metadata.EntryPoint]:

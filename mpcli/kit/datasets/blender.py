@@ -19,6 +19,7 @@ from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets.files import inside, located_with_size, read_json
 from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
+from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Scene, every_eighth
 
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -50,7 +51,7 @@ def blender(argument: str) -> Scene:
     if "test" not in parts:
         # The files that are there hold one block of frames each, and train comes first.
         held_out = every_eighth(len(parts["train"]))
-        parts |= {"train": held_out["train"], "test": held_out["test"]}
+        parts |= {"train": held_out.train, "test": held_out.test}
     if len(parts["train"]) == 0:
         raise InputError(f"{folder}: has {len(frames)} frames; right would be at least two, of which one is held out")
     paths = [frame.picture for frame in frames]
@@ -67,7 +68,7 @@ def blender(argument: str) -> Scene:
     return Scene(
         images=read_pictures(paths, mode, size),
         cameras=cameras.resized(*size),
-        split={part: parts.get(part, torch.arange(0)) for part in ("train", "validation", "test")},
+        split=Split(*(parts.get(part, torch.arange(0)) for part in ("train", "validation", "test"))),
         bounds=bounds_of_views(cameras),
         names=tuple(str(path.relative_to(folder)) for path in paths),
         name=folder.name or "blender",

@@ -13,7 +13,8 @@ import torch
 from mpcli.errors import InputError
 from mpcli.kit import pickles
 from mpcli.kit.datasets.files import located, read_bytes, read_text
-from mpcli.kit.datasets.types import Images
+from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.types import Images, Pictures
 
 PIXELS = 3 * 32 * 32
 
@@ -49,16 +50,9 @@ def cifar10(argument: str) -> Images:
         raise InputError(
             f"{folder}: has {len(classes)} classes and the label {labels.max()}; right would be a name each"
         )
-    images = torch.from_numpy(pixels.reshape(-1, 3, 32, 32)).float().div_(255)
-    train, validation, test_images = images.split(sizes)
-    train_labels, validation_labels, test_labels = torch.from_numpy(labels).split(sizes)
     return Images(
-        train,
-        validation,
-        test_images,
-        train_labels,
-        validation_labels,
-        test_labels,
+        *map(Pictures, torch.from_numpy(pixels.reshape(-1, 3, 32, 32)).split(sizes)),
+        labels=Split(*torch.from_numpy(labels).split(sizes)),
         classes=classes,
         name=folder.name or "cifar10",
     )

@@ -28,7 +28,7 @@ from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras, opencv_to_opengl
 from mpcli.kit.datasets.files import inside, located_with_size, read_bytes, read_text
 from mpcli.kit.datasets.scenes import bounds_of_points, bounds_of_views, longer_side, picture_sizes, read_pictures
-from mpcli.kit.datasets.types import Points, Scene, every_eighth
+from mpcli.kit.datasets.types import Pictures, Points, Scene, every_eighth
 
 # Where each of (f_x, f_y, c_x, c_y, k1, k2, p1, p2) stands among a model's parameters.
 MODELS: dict[str, tuple[int | None, ...]] = {
@@ -115,7 +115,9 @@ def colmap(argument: str) -> Scene:
         width=size[0],
         height=size[1],
     )
-    images, cameras = undistort(images, cameras, model.lenses, place)
+    if any(lens.distorts for lens in model.lenses):
+        undone, cameras = undistort(images[:], cameras, model.lenses, place)
+        images = Pictures(undone.mul(255).round().byte())
     points = Points(model.xyz.float(), colours=model.colours.float(), name=folder.name) if len(model.xyz) else None
     bounds = bounds_of_points(cameras, points.xyz) if points else None
     return Scene(

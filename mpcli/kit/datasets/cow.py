@@ -1,6 +1,6 @@
 """`cow`: 50 views of a painted cow, 64 x 64 pixels with opacity, that come with mpcli: 40 train, 5 validation, 5 test.
 
-`mpcli_data.make_scene` made them; their origin and licence stand beside them.
+`tools/make_scene.py` made them; their origin and licence stand beside them.
 """
 
 from dataclasses import replace

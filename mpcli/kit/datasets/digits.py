@@ -7,7 +7,10 @@ import numpy as np
 import torch
 
 from mpcli.kit.datasets.files import no_argument
-from mpcli.kit.datasets.types import Images
+from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.types import Images, Pictures
+
+SIZES = [1197, 300, 300]
 
 
 def digits(argument: str) -> Images:
@@ -17,18 +20,11 @@ def digits(argument: str) -> Images:
     no_argument("digits", argument)
     data = load_digits()
     order = np.random.RandomState(0).permutation(1797)
-    images = torch.from_numpy(data.images[order, None]).float() / 16
+    pixels = torch.from_numpy(data.images[order, None].astype(np.uint8))  # 0 to 16
     labels = torch.from_numpy(data.target[order]).long()
-    train, validation, test = images.split([1197, 300, 300])
-    train_labels, validation_labels, test_labels = labels.split([1197, 300, 300])
     return Images(
-        train,
-        validation,
-        test,
-        train_labels,
-        validation_labels,
-        test_labels,
-        levels=17,
+        *(Pictures(part, levels=17) for part in pixels.split(SIZES)),
+        labels=Split(*labels.split(SIZES)),
         classes=tuple("0123456789"),
         name="digits",
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mpcli.kit.datasets.files import no_argument
-from mpcli.kit.datasets.types import Images
+from mpcli.kit.datasets.types import Images, Pictures
 
 
 def faces(argument: str) -> Images:
@@ -18,6 +18,5 @@ def faces(argument: str) -> Images:
     # The second hundred of the array is background.
     order = np.random.RandomState(0).permutation(100)
     # The array was scaled as real numbers; its pictures had bytes.
-    images = torch.from_numpy(lfw_subset()[order, None]).mul(255).round().div(255).float()
-    train, validation, test = images.split([80, 10, 10])
-    return Images(train, validation, test, name="faces")
+    pixels = torch.from_numpy(lfw_subset()[order, None]).mul(255).round().byte()
+    return Images(*map(Pictures, pixels.split([80, 10, 10])), name="faces")

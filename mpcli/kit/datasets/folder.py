@@ -2,8 +2,12 @@
 
 Subfolders train, validation (or val) and test, laid out so themselves, are taken as the split. `images:DIR@64` cuts
 the middle square out of every picture and scales it to 64x64 pixels, so that sizes may differ.
+
+Pictures that would fill more than a quarter of the free memory are decoded once into a file of `cache.folder()` and
+stay there: batches are read from it, and it is made again when a picture has another size or time than it had.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mpcli.errors import InputError
+from mpcli.kit.datasets import cache
 from mpcli.kit.datasets.files import located_with_size, one_size, open_image, read_image, upright_size
-from mpcli.kit.datasets.types import Images
+from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.types import Images, Pictures
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLIT = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -39,25 +45,24 @@ def images(argument: str) -> Images:
     _hold_out(parts)
     classes = sorted({path.parent.name for path, labelled in parts["train"] if labelled})
     paths = [path for part in parts.values() for path, _ in part]
-    mode = _mode_of_all(paths, size)
-    stacks = {part: _stack([path for path, _ in found], mode, size) for part, found in parts.items()}
-    labels: dict[str, Tensor] = {}
-    if classes:
-        for part, found in parts.items():
-            for path, labelled in found:
-                if not labelled or path.parent.name not in classes:
-                    raise InputError(f"{path}: is in none of the classes of train; right would be {', '.join(classes)}")
-            labels[part] = torch.tensor([classes.index(path.parent.name) for path, _ in found], dtype=torch.int64)
+    shape = _shape_of_all(paths, size)
+    sizes = [len(found) for found in parts.values()]
+    labels = Split(*_numbered(parts, classes).split(sizes)) if classes else None
     return Images(
-        stacks["train"],
-        stacks["validation"],
-        stacks["test"],
-        labels.get("train"),
-        labels.get("validation"),
-        labels.get("test"),
+        *map(Pictures, torch.from_numpy(_pixels(paths, *shape, size)).split(sizes)),
+        labels=labels,
         classes=tuple(classes),
         name=folder.name or "images",
     )
+
+
+def _numbered(parts: dict[str, list[tuple[Path, bool]]], classes: list[str]) -> Tensor:
+    """The number of its class for each picture of all parts."""
+    found = [entry for part in parts.values() for entry in part]
+    for path, labelled in found:
+        if not labelled or path.parent.name not in classes:
+            raise InputError(f"{path}: is in none of the classes of train; right would be {', '.join(classes)}")
+    return torch.tensor([classes.index(path.parent.name) for path, _ in found], dtype=torch.int64)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -99,24 +104,32 @@ def _hold_out(parts: dict[str, list[tuple[Path, bool]]]) -> None:
         parts[part] = [train[i] for i in order[begin : begin + tenth]]
 
 
-def _mode_of_all(paths: list[Path], size: int | None) -> str:
-    """One look at every header: the sizes must agree before any memory is asked for."""
+def _shape_of_all(paths: list[Path], size: int | None) -> tuple[str, int, int]:
+    """Mode, height and width, by one look at every header: the sizes must agree before any memory is asked for."""
     grey, sizes = True, {}
     for path in paths:
         with open_image(path) as image:
             grey = grey and image.mode in ("1", "L")
             sizes[path] = upright_size(image, path)
-    if size is None:
-        one_size(sizes, ", or images:DIR@64 to cut and scale all to 64x64")
-    return "L" if grey else "RGB"
+    width, height = (size, size) if size else one_size(sizes, ", or images:DIR@64 to cut and scale all to 64x64")
+    return "L" if grey else "RGB", height, width
 
 
-def _stack(paths: list[Path], mode: str, size: int | None) -> Tensor:
-    arrays = [_square(read_image(path, mode, upright=True), size) for path in paths]
-    stack = torch.from_numpy(np.stack(arrays))
-    stack = stack[:, None] if mode == "L" else stack.permute(0, 3, 1, 2)
-    return stack.float().div_(255)
+def _pixels(paths: list[Path], mode: str, height: int, width: int, size: int | None) -> np.ndarray:
+    """The bytes [N, C, H, W] of all pictures, on disk where they would fill more than a quarter of the free memory."""
+    shape = (len(paths), len(mode), height, width)
+    decoded = (_planes(read_image(path, mode, upright=True), size) for path in paths)
+    if math.prod(shape) > cache.free_memory() // 4:
+        stats = [(str(path.absolute()), path.stat()) for path in paths]
+        key = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        return cache.stored(f"{mode} {size} {key}", shape, decoded)
+    stack = np.empty(shape, np.uint8)
+    for i, planes in enumerate(decoded):
+        stack[i] = planes
+    return stack
 
 
-def _square(image: Image.Image, size: int | None) -> np.ndarray:
-    return np.asarray(image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+def _planes(image: Image.Image, size: int | None) -> np.ndarray:
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.moveaxis(np.atleast_3d(np.asarray(image)), 2, 0)

@@ -5,8 +5,8 @@ LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document R
 """
 
 import gzip
-import io
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.files import MAX_RATIO, located, read_bytes
-from mpcli.kit.datasets.types import Images
+from mpcli.kit.datasets.files import MAX_RATIO, located
+from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.types import Images, Pictures
 
 UNSIGNED_BYTES = 8
 
@@ -40,12 +41,8 @@ def mnist(argument: str) -> Images:
         raise InputError(f"{folder}: {len(images)} training pictures are too few to hold some out; right would be 12")
     top = int(max(labels.max(), test_labels.max()))
     return Images(
-        images[:-held_out],
-        images[-held_out:],
-        test,
-        labels[:-held_out],
-        labels[-held_out:],
-        test_labels,
+        *map(Pictures, (images[:-held_out], images[-held_out:], test)),
+        labels=Split(labels[:-held_out], labels[-held_out:], test_labels),
         classes=tuple(map(str, range(top + 1))),
         name=folder.name or "mnist",
     )
@@ -60,8 +57,7 @@ def _part(folder: Path, prefix: str) -> tuple[Tensor, Tensor]:
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
     if len(images) != len(labels):
         raise InputError(f"{paths[1]}: has {len(labels)} labels for {len(images)} pictures; right would be one each")
-    scaled = torch.from_numpy(images[:, None]).float().div_(255)
-    return scaled, torch.from_numpy(labels).long()
+    return torch.from_numpy(images[:, None]), torch.from_numpy(labels).long()
 
 
 def _the_one(folder: Path, pattern: str) -> Path:
@@ -74,31 +70,38 @@ def _the_one(folder: Path, pattern: str) -> Path:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The unsigned bytes of an IDX file, in their shape.
+    """The unsigned bytes of an IDX file, in their shape; those of a file that is not gzipped stay on disk.
 
     Raises:
         InputError: the file is no IDX file of bytes with that many dimensions, or is not as long as it says.
     """
-    data = read_bytes(path)
     magic = bytes([0, 0, UNSIGNED_BYTES, dimensions])
-    stream: io.BytesIO | gzip.GzipFile = io.BytesIO(data)
-    longest = len(data)
-    if data.startswith(b"\x1f\x8b"):
-        stream, longest = gzip.GzipFile(fileobj=stream), MAX_RATIO * len(data)
+    head = 4 + 4 * dimensions
     try:
-        header = stream.read(4 + 4 * dimensions)
-        if header[:4] != magic:
-            raise InputError(f"{path}: begins with {header[:4].hex()}; right would be {magic.hex()}, IDX of bytes")
-        shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist()) if len(header) == 4 + 4 * dimensions else ()
-        count = math.prod(shape)
-        # One byte more shows that nothing follows.
-        body = stream.read(count + 1) if shape and count <= longest else b""
-    except (OSError, EOFError, zlib.error) as error:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            longest = os.fstat(file.fileno()).st_size * (MAX_RATIO if packed else 1)
+            file.seek(0)
+            stream = gzip.GzipFile(fileobj=file) if packed else file
+            header = stream.read(head)
+            if header[:4] != magic:
+                raise InputError(f"{path}: begins with {header[:4].hex()}; right would be {magic.hex()}, IDX of bytes")
+            shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist()) if len(header) == head else ()
+            count = math.prod(shape) if shape else -1
+            if not packed and longest == head + count and count > 0:
+                # Copied on write: nothing that is done to the array reaches the file.
+                return np.memmap(path, np.uint8, "c", head, shape)
+            # One byte more shows that nothing follows.
+            body = bytearray(count + 1 if 0 <= count <= longest else 0)
+            found = stream.readinto(body) if body else 0
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path}: its gzip data is damaged or cut short ({error}); right would be a whole file"
         ) from error
-    if not shape or len(body) != count:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); right would be a readable file") from error
+    if found != count:
         promised = " x ".join(map(str, shape)) or "more"
-        found = "more" if len(body) > count else "fewer"
-        raise InputError(f"{path}: promises {promised} values and has {found}; right would be a whole IDX file")
-    return np.frombuffer(bytearray(body), np.uint8).reshape(shape)
+        has = "more" if found > count > -1 else "fewer"
+        raise InputError(f"{path}: promises {promised} values and has {has}; right would be a whole IDX file")
+    return np.frombuffer(body, np.uint8, count).reshape(shape)

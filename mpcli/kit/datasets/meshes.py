@@ -5,6 +5,7 @@ trimesh does the reading; what it would believe of a damaged or hostile file is 
 
 import io
 import json
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -64,6 +65,20 @@ def mesh(argument: str) -> trimesh.Trimesh:
         vertices, shared = np.unique(loaded.vertices + 0.0, axis=0, return_inverse=True)
         loaded = trimesh.Trimesh(vertices, shared.reshape(-1)[loaded.faces], process=False)
     return loaded
+
+
+def has_faces(path: Path) -> bool:
+    """Whether a file is a mesh rather than a cloud, by its format; of PLY and OBJ, which hold either, by a look at it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".ply":
+        return re.search(rb"\nelement\s+face\s+0*[1-9]", read_bytes(path).partition(b"end_header")[0]) is not None
+    if suffix == ".obj":
+        return re.search(rb"^\s*f\s", read_bytes(path), re.MULTILINE) is not None
+    return suffix in SUFFIXES
 
 
 def _load(data: bytes, suffix: str, path: Path, beside: "_Beside") -> trimesh.Trimesh | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets.files import has_alpha, one_size, open_image, read_image
+from mpcli.kit.datasets.types import Pictures
 
 
 def picture_sizes(paths: list[Path]) -> tuple[tuple[int, int], str]:
@@ -37,20 +38,20 @@ def longer_side(size: tuple[int, int], longest: int | None) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def read_pictures(paths: list[Path], mode: str, size: tuple[int, int]) -> Float[Tensor, "views channels height width"]:
-    """The pictures, scaled to (width, height) where they have another size, in [0, 1].
+def read_pictures(paths: list[Path], mode: str, size: tuple[int, int]) -> Pictures:
+    """The pictures, scaled to (width, height) where they have another size.
 
     Raises:
         InputError: one is damaged.
     """
     channels = len(mode)
-    stack = torch.empty(len(paths), channels, size[1], size[0])
+    stack = torch.empty(len(paths), channels, size[1], size[0], dtype=torch.uint8)
     for i, path in enumerate(paths):
         image = read_image(path, mode)
         if image.size != size:
             image = image.resize(size, Image.Resampling.LANCZOS)
-        stack[i] = torch.from_numpy(np.array(image, np.float32) / 255).permute(2, 0, 1)
-    return stack
+        stack[i] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return Pictures(stack)
 
 
 def bounds_of_views(cameras: Cameras) -> tuple[float, float]:

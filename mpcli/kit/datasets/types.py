@@ -4,75 +4,54 @@ A dataset that comes with its own split keeps it. Where it has none, the split i
 `numpy.random.RandomState(0).permutation`, or every eighth view of a scene is held out, so that everybody has the same.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from mpcli.kit.cameras import Cameras
-
-Self = TypeVar("Self", "Images", "Table", "Points", "Scene")
-
-
-def shuffled(n: int, size: int, seed: int) -> Callable[[int], Int64[Tensor, " size"]]:
-    """Batches of indices into `n` items, as a pure function of the step.
-
-    Shuffled epochs stand one behind the other and are cut into pieces of `size`: every item comes once in every n
-    draws, every batch is full, and one may reach over the end of an epoch into the next.
-    """
-    if n < 1 or size < 1:
-        raise ValueError(f"cannot draw batches of {size} from {n} items")
-    known: dict[int, Tensor] = {}
-
-    def permutation(epoch: int) -> Tensor:
-        if epoch not in known:
-            while len(known) > 1:
-                known.pop(next(iter(known)))
-            state = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-            known[epoch] = torch.randperm(n, generator=generator)
-        return known[epoch]
-
-    def batch(step: int) -> Tensor:
-        position, end, pieces = step * size, (step + 1) * size, []
-        while position < end:
-            epoch, offset = divmod(position, n)
-            pieces.append(permutation(epoch)[offset : offset + end - position])
-            position += len(pieces[-1])
-        return torch.cat(pieces)
-
-    return batch
-
-
-def _moved(item: Self, device: torch.device | str) -> Self:
-    moved: dict[str, Any] = {}
-    for field in fields(item):
-        value = getattr(item, field.name)
-        if isinstance(value, (Tensor, Cameras, Points)):
-            moved[field.name] = value.to(device)
-    return replace(item, **moved)
+from mpcli.kit.datasets.split import Paired, Split, moved
 
 
 @dataclass(frozen=True)
-class Images:
-    """Pictures of one size with values in [0, 1], of which each takes one of `levels` evenly spaced ones.
+class Pictures:
+    """Pictures [N, C, H, W], kept as bytes k and given as k / (levels - 1) in [0, 1], as many as are asked for at once.
 
-    Labels, where there are any, number the names in `classes`.
+    `values` are the bytes, each below `levels`, in memory or on disk; they stay there, and what is asked for comes on
+    `device`. Where bytes would be too coarse, `values` are float32 in [0, 1] and are given as they are.
     """
 
-    train: Float[Tensor, "train channels height width"]
-    validation: Float[Tensor, "validation channels height width"]
-    test: Float[Tensor, "test channels height width"]
-    train_labels: Int64[Tensor, " train"] | None = None
-    validation_labels: Int64[Tensor, " validation"] | None = None
-    test_labels: Int64[Tensor, " test"] | None = None
+    values: Tensor
     levels: int = 256
-    classes: tuple[str, ...] = ()
-    name: str = "images"
+    device: torch.device = field(default=torch.device("cpu"), kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of `values`."""
+        return self.values.shape
+
+    def __getitem__(self, index: Any, /) -> Float[Tensor, "..."]:
+        """What a tensor [N, C, H, W] of the pictures would give for this index."""
+        some = self.values[index].to(self.device)
+        return some if some.is_floating_point() else some.float().div_(self.levels - 1)
+
+    def to(self, device: torch.device | str) -> "Pictures":
+        """The same pictures, given on a device."""
+        return replace(self, device=torch.device(device))
+
+
+@dataclass(frozen=True)
+class Images(Split[Pictures]):
+    """Pictures of one size. Labels, where there are any, number the names in `classes`."""
+
+    labels: Split[Tensor] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] = field(default=(), kw_only=True)
+    name: str = field(default="images", kw_only=True)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,64 +59,36 @@ class Images:
         channels, height, width = self.train.shape[1:]
         return channels, height, width
 
-    def to(self, device: torch.device | str) -> "Images":
-        """The same pictures on a device."""
-        return _moved(self, device)
+    @property
+    def levels(self) -> int:
+        """How many evenly spaced values from 0 to 1 a pixel can have."""
+        return self.train.levels
 
-    def batches(self, size: int, seed: int) -> Callable[[int], Float[Tensor, "size channels height width"]]:
-        """Training batches as a pure function of the step: shuffled epochs, see `shuffled`."""
-        index = shuffled(len(self.train), size, seed)
-        return lambda step: self.train[index(step).to(self.train.device)]
-
-    def labelled_batches(
-        self, size: int, seed: int
-    ) -> Callable[[int], tuple[Float[Tensor, "size channels height width"], Int64[Tensor, " size"]]]:
-        """The batches of `batches(size, seed)`, each with its labels.
+    @property
+    def labelled(self) -> Split[Paired[Tensor, Tensor]]:
+        """The pictures with their labels: batches (x [B, C, H, W], label [B]).
 
         Raises:
             ValueError: the pictures have no labels.
         """
-        labels = self.train_labels
-        if labels is None:
+        if self.labels is None:
             raise ValueError(f"{self.name} has no labels")
-        index = shuffled(len(self.train), size, seed)
+        return self.beside(self.labels)
 
-        def batch(step: int) -> tuple[Tensor, Tensor]:
-            chosen = index(step).to(self.train.device)
-            return self.train[chosen], labels[chosen]
-
-        return batch
-
-    def describe(self) -> str:
+    def describe(self, of: str = "images") -> str:
         """One line: how many pictures each part of the split has, and their shape."""
-        return f"{self.name}: {_counts(self)} images of {'x'.join(map(str, self.shape))}"
+        return super().describe(f"{of} of {'x'.join(map(str, self.shape))}")
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of D numbers each."""
+class Table(Split[Tensor]):
+    """Rows [N, D] of D numbers each."""
 
-    train: Float[Tensor, "train columns"]
-    validation: Float[Tensor, "validation columns"]
-    test: Float[Tensor, "test columns"]
-    name: str = "table"
+    name: str = field(default="table", kw_only=True)
 
-    def to(self, device: torch.device | str) -> "Table":
-        """The same rows on a device."""
-        return _moved(self, device)
-
-    def batches(self, size: int, seed: int) -> Callable[[int], Float[Tensor, "size columns"]]:
-        """Training batches as a pure function of the step: shuffled epochs, see `shuffled`."""
-        index = shuffled(len(self.train), size, seed)
-        return lambda step: self.train[index(step).to(self.train.device)]
-
-    def describe(self) -> str:
+    def describe(self, of: str = "rows") -> str:
         """One line: how many rows each part of the split has, and of how many columns."""
-        return f"{self.name}: {_counts(self)} rows of {self.train.shape[1]}"
-
-
-def _counts(data: Images | Table) -> str:
-    return f"{len(data.train)} train, {len(data.validation)} validation, {len(data.test)} test"
+        return super().describe(f"{of} of {self.train.shape[1]}")
 
 
 @dataclass(frozen=True)
@@ -155,9 +106,14 @@ class Points:
     def __len__(self) -> int:
         return len(self.xyz)
 
+    def __getitem__(self, index: slice | Tensor, /) -> "Points":
+        """Some of the points."""
+        normals, colours = (None if of is None else of[index] for of in (self.normals, self.colours))
+        return Points(self.xyz[index], normals, colours, self.name)
+
     def to(self, device: torch.device | str) -> "Points":
         """The same cloud on a device."""
-        return _moved(self, device)
+        return moved(self, device)
 
     def describe(self) -> str:
         """One line: how many points, and what is known of them."""
@@ -169,14 +125,14 @@ class Points:
 class Scene:
     """Pictures of one static scene and the cameras that took them.
 
-    `images` holds RGB or RGBA (straight, not premultiplied) in [0, 1]; `split` the indices of the "train",
-    "validation" and "test" views, where "validation" may be empty; `bounds` the nearest and farthest distance along
-    a ray at which there is something to see, in scene units; `names` the picture files.
+    `images` are RGB or RGBA (straight, not premultiplied), a view each; `split` says by their indices which views are
+    for what, where none may be for validation; `bounds` the nearest and farthest distance along a ray at which there is
+    something to see, in scene units; `names` the picture files.
     """
 
-    images: Float[Tensor, "views channels height width"]
+    images: Pictures
     cameras: Cameras
-    split: dict[str, Tensor]
+    split: Split[Tensor]
     bounds: tuple[float, float]
     names: tuple[str, ...]
     points: Points | None = None
@@ -184,17 +140,16 @@ class Scene:
 
     def to(self, device: torch.device | str) -> "Scene":
         """The same scene on a device; the split stays where it is."""
-        return _moved(self, device)
+        return replace(moved(self, device), split=self.split)
 
     def describe(self) -> str:
         """One line: how many views each part of the split has, and their size in pixels."""
-        counts = ", ".join(f"{len(self.split[part])} {part}" for part in ("train", "validation", "test"))
         height, width = self.images.shape[2:]
         cloud = f", {len(self.points)} points" if self.points is not None else ""
-        return f"{self.name}: {counts} views of {width}x{height}{cloud}"
+        return replace(self.split, name=self.name).describe(f"views of {width}x{height}{cloud}")
 
 
-def every_eighth(views: int) -> dict[str, Tensor]:
+def every_eighth(views: int) -> Split[Tensor]:
     """The split of a scene that has none: views 0, 8, 16, ... are for testing."""
     index = torch.arange(views)
-    return {"train": index[index % 8 > 0], "validation": index[:0], "test": index[::8]}
+    return Split(index[index % 8 > 0], index[:0], index[::8])

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.kit.rotations import axis_angle_to_matrix, skew
+from mpcli.old_checks import gradient, identity
 from mpcli_bodies.smpl import SMPL, Body
 from mpcli_bodies.smpl.files import random_body
 

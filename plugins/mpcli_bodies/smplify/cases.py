@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli_bodies.smplify import overextension, prior
 from mpcli_bodies.smplify.observed import project, robust
 

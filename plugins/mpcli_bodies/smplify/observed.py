@@ -272,4 +272,4 @@ def read(
         if frame >= len(places):
             raise InputError(f"--frame {frame}: {path} has {len(places)} frames, counted from 0")
         return InSpace(smpl, body, names, places[frame], confidence[frame], str(path))
-    return Scan(smpl, body, datasets.points(str(path)).xyz, str(path), seed)
+    return Scan(smpl, body, datasets.load(str(path), datasets.Points).xyz, str(path), seed)

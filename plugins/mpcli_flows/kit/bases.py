@@ -12,6 +12,7 @@ Normalizing Flows for Probabilistic Modeling and Inference, 2021. arXiv:1912.027
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 BaseName = Literal["normal", "uniform", "logistic", "student_t", "mixture"]
 
 
-class Normal(nn.Module):
-    """Independent standard normals."""
+class Base(nn.Module, ABC):
+    """A distribution of vectors of `dim` numbers that tells its density and can be drawn from."""
 
     anchor: Tensor  # says of which type and on which device to draw
 
@@ -33,16 +34,36 @@ class Normal(nn.Module):
         self.dim = dim
         self.register_buffer("anchor", torch.zeros(()), persistent=False)
 
+    @abstractmethod
     def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Log density in nats."""
+
+    @abstractmethod
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        """n draws, their deviations from the mean multiplied by `temperature`."""
+
+    def normals(self, *shape: int, generator: torch.Generator | None) -> Float[Tensor, "*shape"]:
+        return torch.randn(shape, generator=generator, dtype=self.anchor.dtype, device=self.anchor.device)
+
+    def uniforms(self, *shape: int, generator: torch.Generator | None) -> Float[Tensor, "*shape"]:
+        return torch.rand(shape, generator=generator, dtype=self.anchor.dtype, device=self.anchor.device)
+
+
+class Normal(Base):
+    """Independent standard normals."""
+
+    def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         return -0.5 * z.square().sum(1) - 0.5 * math.log(2 * math.pi) * self.dim
 
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
-        """n draws, their deviations from the mean multiplied by `temperature`."""
-        return temperature * torch.randn(n, self.dim, dtype=self.anchor.dtype, device=self.anchor.device)
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        return temperature * self.normals(n, self.dim, generator=generator)
 
 
-class Uniform(Normal):
+class Uniform(Base):
     """Independent uniforms on [-a, a] plus logistic noise of scale t."""
 
     edge = 0.05
@@ -54,12 +75,14 @@ class Uniform(Normal):
         constant = math.log1p(-math.exp(-2 * self.reach / self.edge)) - math.log(2 * self.reach)
         return inside.sum(1) + constant * self.dim
 
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
-        box = self.reach * (2 * torch.rand(n, self.dim, dtype=self.anchor.dtype, device=self.anchor.device) - 1)
-        return temperature * (box + self.edge * _logistic(box))
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        box, noise = self.uniforms(2, n, self.dim, generator=generator)
+        return temperature * (self.reach * (2 * box - 1) + self.edge * _logistic(noise))
 
 
-class Logistic(Normal):
+class Logistic(Base):
     """Independent logistics."""
 
     scale = math.sqrt(3) / math.pi
@@ -68,14 +91,16 @@ class Logistic(Normal):
         u = z / self.scale
         return (F.logsigmoid(u) + F.logsigmoid(-u)).sum(1) - math.log(self.scale) * self.dim
 
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
-        return temperature * self.scale * _logistic(super().sample(n))
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        return temperature * self.scale * _logistic(self.uniforms(n, self.dim, generator=generator))
 
 
-class StudentT(Normal):
+class StudentT(Base):
     """Independent Student t variables."""
 
-    freedom = 5.0
+    freedom = 5
     scale = math.sqrt((freedom - 2) / freedom)
 
     def log_prob(self, z: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
@@ -83,13 +108,16 @@ class StudentT(Normal):
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi) - math.log(self.scale)
         return constant * self.dim - (nu + 1) / 2 * torch.log1p((z / self.scale).square() / nu).sum(1)
 
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
-        chi2 = 2 * torch._standard_gamma(torch.full_like(self.anchor, self.freedom / 2).expand(n, self.dim))
-        return temperature * self.scale * super().sample(n) * (self.freedom / chi2).sqrt()
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        normal, *others = self.normals(1 + self.freedom, n, self.dim, generator=generator)
+        chi2 = torch.stack(others).square().sum(0)
+        return temperature * self.scale * normal * (self.freedom / chi2).sqrt()
 
 
-class Mixture(Normal):
-    """A learned mixture of normals with diagonal covariances."""
+class Mixture(Base):
+    """A learned mixture of normals with diagonal covariances; its temperature narrows each of them."""
 
     def __init__(self, dim: int, components: int = 10):
         super().__init__(dim)
@@ -102,19 +130,22 @@ class Mixture(Normal):
         each = -0.5 * u.square().sum(2) - self.log_deviations.sum(1) - 0.5 * math.log(2 * math.pi) * self.dim
         return torch.logsumexp(each + self.weights.log_softmax(0), 1)
 
-    def sample(self, n: int, temperature: float = 1.0) -> Float[Tensor, "n dim"]:
-        k = torch.multinomial(self.weights.softmax(0), n, replacement=True)
-        return self.means[k] + self.log_deviations[k].exp() * super().sample(n, temperature)
+    def sample(
+        self, n: int, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n dim"]:
+        k = torch.multinomial(self.weights.softmax(0), n, replacement=True, generator=generator)
+        noise = temperature * self.normals(n, self.dim, generator=generator)
+        return self.means[k] + self.log_deviations[k].exp() * noise
 
 
-def _logistic(like: Tensor) -> Tensor:
-    u = torch.rand_like(like).clamp(1e-7, 1 - 1e-7)
+def _logistic(u: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+    u = u.clamp(1e-7, 1 - 1e-7)
     return u.log() - (-u).log1p()
 
 
-def base(name: BaseName, dim: int) -> Normal:
+def base(name: BaseName, dim: int) -> Base:
     """The base distribution of that name over vectors of `dim` numbers."""
-    kinds: dict[str, Callable[[int], Normal]] = {
+    kinds: dict[str, Callable[[int], Base]] = {
         "normal": Normal,
         "uniform": Uniform,
         "logistic": Logistic,

@@ -14,7 +14,7 @@ from mpcli.kit.arrays import write_npz
 from mpcli.kit.densities import Density, Examples, load, on_grid, quantised
 from mpcli.kit.pictures import density, tiles
 from mpcli.run import FIGURES, Run, Trained
-from mpcli_flows.kit.bases import Normal
+from mpcli_flows.kit.bases import Base
 from mpcli_flows.kit.bijectors import Chain, Condition, Logit, Reshape, Scale
 
 
@@ -24,7 +24,7 @@ class Flow(nn.Module):
     `levels` counts the grey levels of the pictures that x fills with noise, see `dequantised`; 0 for other data.
     """
 
-    def __init__(self, bijector: Chain, base: Normal, levels: int = 0):
+    def __init__(self, bijector: Chain, base: Base, levels: int = 0):
         super().__init__()
         self.bijector = bijector
         self.base = base

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import gradient, identity, inequality
 
 
 def normal(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Tensor, ...]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli_math.derivatives.calculus import ONE, ZERO, log_sigmoid, normal, sigmoid, softmax
 
 # 4. Likelihoods

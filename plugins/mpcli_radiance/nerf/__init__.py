@@ -229,14 +229,14 @@ def train(
     data: Annotated[str, "scene: pictures with cameras"] = "cow",
     judged: Annotated[int, "test views that the result is measured on", Ge(1)] = 5,
 ) -> None:
-    scene = datasets.scene(data).to(run.device)
+    scene = datasets.load(data, Scene).to(run.device)
     run.say(scene.describe())
     middle, reach = extent(scene)
     model = run.place(NeRF(cfg, middle, reach, scene.bounds))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / cfg.steps))
     background = BACKGROUND[cfg.background]
-    batches = rays.pixel_batches(scene, "train", cfg.batch, run.seed, background)
+    batches = rays.pixel_batches(scene, scene.split.train, cfg.batch, run.seed, background)
     for origins, directions, colours in run.track(batches, cfg.steps, model=model, adam=adam, decay=decay):
         coarse, fine, _, _ = model(origins, directions)
         loss = mse_loss(coarse, colours) + mse_loss(fine, colours)
@@ -252,7 +252,7 @@ def train(
 
 def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[str, float, float]]:
     """Name, PSNR in dB and SSIM of the test views, or of the first of them."""
-    for i in scene.split["test"][:most].tolist():
+    for i in scene.split.test[:most].tolist():
         picture = model.view(scene.cameras[i])[0].clamp(0, 1)
         truth = rays.over(scene.images[i], model.background)
         yield scene.names[i], float(metrics.psnr(picture, truth)), float(metrics.ssim(picture, truth))
@@ -264,7 +264,7 @@ def evaluate(
     data: Annotated[str | None, "scene; that of the run where none is named"] = None,
 ) -> None:
     model = trained.load(NeRF, Config)
-    scene = datasets.scene(data or trained.options["data"]).to(run.device)
+    scene = datasets.load(data or trained.options["data"], Scene).to(run.device)
     rows = list(judge(model, scene))
     run.table("views.csv", ["view", "psnr", "ssim"], rows)
     run.result(psnr=sum(row[1] for row in rows) / len(rows), ssim=sum(row[2] for row in rows) / len(rows))
@@ -282,8 +282,8 @@ def render(
     up: Annotated[Literal["x", "y", "z", "cameras"], "the axis an orbit goes round, or the cameras' mean up"] = "z",
 ) -> None:
     model = trained.load(NeRF, Config)
-    scene = datasets.scene(trained.options["data"]).to(run.device)
-    index = scene.split["test"][:views]
+    scene = datasets.load(trained.options["data"], Scene).to(run.device)
+    index = scene.split.test[:views]
     cameras = scene.cameras[index] if path == "test" else around(scene, frames, elevation, up)
     if size is not None:
         scale = size / max(cameras.width, cameras.height)
@@ -334,7 +334,7 @@ def marching_cubes(
     from mpcli_radiance.nerf.surface import extract
 
     model = trained.load(NeRF, Config)
-    mesh = extract(model, datasets.scene(trained.options["data"]).to(run.device), resolution, level, bounds)
+    mesh = extract(model, datasets.load(trained.options["data"], Scene).to(run.device), resolution, level, bounds)
     run.mesh("mesh.ply", mesh)
     run.figure("mesh.png", raster.portrait(mesh, trained.heading))
     run.result(vertices=len(mesh.vertices), faces=len(mesh.faces))

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli_radiance.nerf import Config, Field, Octaves, importance, weights
 
 NODES, SHARES = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(40))  # on [-1, 1]

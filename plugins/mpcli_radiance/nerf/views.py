@@ -11,7 +11,7 @@ from mpcli.kit.datasets import Scene
 
 def extent(scene: Scene) -> tuple[tuple[float, ...], float]:
     """Middle and half the side of the smallest cube that holds what the training views see within bounds."""
-    origins, directions = scene.cameras[scene.split["train"]].rays()
+    origins, directions = scene.cameras[scene.split.train].rays()
     corners = (slice(None), slice(None, None, scene.cameras.height - 1), slice(None, None, scene.cameras.width - 1))
     ends = torch.cat([(origins + t * directions)[corners].flatten(0, 2) for t in scene.bounds])
     low, high = ends.amin(0), ends.amax(0)
@@ -20,7 +20,7 @@ def extent(scene: Scene) -> tuple[tuple[float, ...], float]:
 
 def share_of_views(scene: Scene, x: Tensor, most: int = 40) -> Tensor:
     """Of the training views, or `most` of them, the share that has places [N, 3] in the picture and within bounds."""
-    index = scene.split["train"]
+    index = scene.split.train
     cameras = scene.cameras[index[:: -(-len(index) // most)]]
     pixels, _ = cameras.project(x)
     distance = torch.cdist(cameras.pose[:, :3, 3], x)
@@ -31,7 +31,7 @@ def share_of_views(scene: Scene, x: Tensor, most: int = 40) -> Tensor:
 
 def around(scene: Scene, n: int, elevation: float, up: str) -> Cameras:
     """`n` cameras on a circle about the middle of the scene, at the distance and with the lens of the training's."""
-    seen = scene.cameras[scene.split["train"]]
+    seen = scene.cameras[scene.split.train]
     middle, _ = extent(scene)
     axes = dict(zip("xyz", torch.eye(3).tolist(), strict=True))
     above = axes.get(up) or seen.pose[:, :3, 1].mean(0).tolist()

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpcli.checks import Case, gradient, identity
+from mpcli.checks import Case
 from mpcli.kit.layers import by_numpy
+from mpcli.old_checks import gradient, identity
 from mpcli_rl.kit import worlds
 
 

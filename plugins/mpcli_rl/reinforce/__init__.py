@@ -32,7 +32,8 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case, gradient, identity, inequality
+from mpcli.checks import Case
+from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping
 from mpcli_rl.kit.policy import Policy, gaussian_cases, network, shapes, world

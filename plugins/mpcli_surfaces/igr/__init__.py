@@ -15,7 +15,7 @@ are uniform in the box. What chooses among all solutions is where the search sta
 It starts as a ball: with W_k ~ N(0, 2 / rows), b_k = 0 and w = sqrt(pi / columns), f(u) is about |u| - r.
 
 For f = w . x and points in a hyperplane through 0 with normal n, gradient descent on mean (w . x_i)^2 +
-lambda (|w|^2 - 1)^2 ends at w = n or -n from almost every start; without lambda it keeps w . n as it was.
+lambda (|w| - 1)^2 ends at w = n or -n from almost every start; without lambda it keeps w . n as it was.
 
 With the default options, 20,000 points of a cow, the mesh ends up less than 0.1 % of the bounding box's diagonal away
 from the true surface (`chamfer` below 0.001; the ball at the start: more than 0.05).
@@ -25,7 +25,7 @@ Atzmon and Lipman, SAL: Sign Agnostic Learning of Shapes from Raw Data, 2020. ar
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Literal, cast
@@ -38,14 +38,16 @@ from scipy.spatial import KDTree
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize, softplus
 
-from mpcli.checks import Case
 from mpcli.errors import Failed, InputError
 from mpcli.kit import datasets, isosurface, metrics
 from mpcli.kit.cameras import framing
 from mpcli.kit.datasets.spot import sampled
 from mpcli.kit.pictures import tiles
-from mpcli.kit.sphere_tracing import box_interval, trace
+from mpcli.kit.randomness import generator
+from mpcli.kit.rays import intersect_box
+from mpcli.kit.sphere_tracing import trace
 from mpcli.run import ANIMATIONS, Run, Trained
+from mpcli_surfaces.igr.equations import gradcheck as gradcheck
 from mpcli_surfaces.mesh import FRONT, UP
 
 SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
@@ -121,31 +123,25 @@ class IGR(nn.Module):
         return self.scale * self.last(h)[:, 0], slope + direct
 
 
-def read(data: str) -> tuple[datasets.Points, datasets.Points, trimesh.Trimesh | None]:
-    """The points to learn from and those held out; and the true surface, where `data` names a mesh.
+def read(data: str) -> tuple[datasets.Split[datasets.Points], trimesh.Trimesh | None]:
+    """The points, and the true surface where `data` names a mesh.
 
     A mesh gives 20,000 points and none is held out, as it can be compared with itself. Of a cloud a tenth is held out.
     """
-    try:
-        surface = datasets.mesh(data)
-    except InputError:  # then it must be a cloud, or what is wrong with it is said below
-        cloud = datasets.points(data)
-        if len(cloud) < 20 or cloud.xyz.amax(0).equal(cloud.xyz.amin(0)):
-            raise InputError(
-                f"{data}: {len(cloud)} points show no surface; 20 different ones or more would be right"
-            ) from None
-        order = torch.from_numpy(np.random.RandomState(0).permutation(len(cloud)))
-        return pick(cloud, order[len(cloud) // 10 :]), pick(cloud, order[: len(cloud) // 10]), None
-    cloud = sampled(surface, 20_000, seed=0)
-    return cloud, pick(cloud, torch.arange(0)), surface
-
-
-def pick(cloud: datasets.Points, index: Tensor) -> datasets.Points:
-    return datasets.Points(cloud.xyz[index], None if cloud.normals is None else cloud.normals[index])
+    found = datasets.load(data, datasets.Points, trimesh.Trimesh)
+    if isinstance(found, trimesh.Trimesh):
+        cloud = sampled(found, 20_000, seed=0)
+        return datasets.Split(cloud, cloud[:0], cloud[:0]), found
+    if len(found) < 20 or found.xyz.amax(0).equal(found.xyz.amin(0)):
+        raise InputError(f"{data}: {len(found)} points show no surface; 20 different ones or more would be right")
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(found)))
+    tenth = len(found) // 10
+    return datasets.Split(found[order[tenth:]], found[:0], found[order[:tenth]]), None
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to draw one from"] = "spot") -> None:
-    cloud, held_out, surface = read(data)
+    split, surface = read(data)
+    cloud, held_out = split.train, split.test
     run.say(f"{data}: {len(cloud)} points to learn from, {len(held_out)} held out")
     if cfg.normals and cloud.normals is None:
         raise InputError(
@@ -159,20 +155,11 @@ def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to
     model = run.place(IGR(cfg, tuple(x.amin(0).tolist()), tuple(x.amax(0).tolist())))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     anneal = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
-    low, high = (torch.tensor(corner, device=x.device) for corner in model.box())
-    batches = datasets.shuffled(len(x), cfg.batch, run.seed)
-    for index in run.track(batches, cfg.steps, model=model, adam=adam, anneal=anneal):
-        index = index.to(x.device)
-        near = index[::2]
-        near = x[near] + spread[near] * torch.randn(len(near), 3, device=x.device)
-        everywhere = low + (high - low) * torch.rand(len(index) // 2, 3, device=x.device)
-
-        f, slope = model(x[index])
-        _, slope_in_space = model(torch.cat([near, everywhere]))
-        vanish = (f / model.scale).abs().mean()
-        eikonal = (slope_in_space.norm(dim=-1) - 1).square().mean()
-        known = n[index].any(-1)
-        turn = ((slope - n[index]).norm(dim=-1) * known).sum() / known.sum().clamp(min=1)
+    batches = drawn(x, n, spread, model.box(), cfg.batch, run.seed)
+    for points, normals, space in run.track(batches, cfg.steps, model=model, adam=adam, anneal=anneal):
+        f, slope = model(torch.cat([points, space]))
+        on_surface, in_space = slope.split(len(points))
+        vanish, eikonal, turn = terms(f[: len(points)] / model.scale, on_surface, in_space, normals)
         loss = vanish + cfg.eikonal * eikonal + cfg.normals * turn
         adam.zero_grad()
         loss.backward()
@@ -181,6 +168,35 @@ def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to
         run.log(loss=loss, vanish=vanish, eikonal=eikonal)
     run.save(model, cfg, low=model.low.tolist(), high=model.high.tolist())
     run.result(chamfer=chamfer(model.eval(), surface, held_out, resolution=128))
+
+
+def drawn(
+    x: Tensor, n: Tensor, spread: Tensor, box: isosurface.Box, size: int, seed: int
+) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+    """Batches as a pure function of the step: `size` points of the cloud, their normals, and as many points in space.
+
+    Of the latter, half are points of the cloud x [N, 3] moved by its `spread` [N, 1] times N(0, I), half even in the
+    box.
+    """
+    low, high = (torch.tensor(corner, device=x.device) for corner in box)
+    order = datasets.shuffled(len(x), size, seed)
+
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        index, g = order(step).to(x.device), generator(seed, step)
+        some = index[::2]
+        near = x[some] + spread[some] * torch.randn(len(some), 3, generator=g).to(x)
+        even = low + (high - low) * torch.rand(size - len(some), 3, generator=g).to(x)
+        return x[index], n[index], torch.cat([near, even])
+
+    return batch
+
+
+def terms(f: Tensor, slope: Tensor, in_space: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three means of the loss: of f [B] and its slope [B, 3] at points of the surface with normals [B, 3] (zero
+    where unknown), and of its slope at points in space [M, 3].
+    """
+    turn = (slope - normals).norm(dim=-1) * normals.any(-1)
+    return f.abs().mean(), (in_space.norm(dim=-1) - 1).square().mean(), turn.mean()
 
 
 def chamfer(model: IGR, surface: trimesh.Trimesh | None, held_out: datasets.Points, resolution: int) -> float:
@@ -210,8 +226,8 @@ def evaluate(
     data: Annotated[str | None, "point cloud or mesh to compare with; that of the run where none is named"] = None,
     resolution: Annotated[int, "cells along the longest side", Interval(ge=2, le=1024)] = 128,
 ) -> None:
-    _, held_out, surface = read(data or trained.options["data"])
-    run.result(chamfer=chamfer(trained.load(IGR, Config), surface, held_out, resolution))
+    points, surface = read(data or trained.options["data"])
+    run.result(chamfer=chamfer(trained.load(IGR, Config), surface, points.test, resolution))
 
 
 def marching_cubes(
@@ -258,7 +274,7 @@ def render(
     for camera in range(len(cameras)):  # at twice the size, then averaged over pixels
         origins, directions = (ray.reshape(-1, 3) for ray in cameras[camera].rays())
         origins = middle + reach * origins
-        near, far = box_interval(origins, directions, low, high)
+        near, far = intersect_box(origins, directions, low, high)
         colour = torch.ones_like(origins)
         for rays in torch.arange(len(origins), device=low.device).split(isosurface.AT_ONCE):
             t, hit = trace(
@@ -284,9 +300,3 @@ def outline(model: IGR) -> Tensor:
         points = torch.tensor(list(product(*zip(*model.box(), strict=True))))
     middle, reach = (x.cpu() for x in model.ball())
     return (points - middle) / reach
-
-
-def gradcheck() -> Iterator[Case]:
-    from mpcli_surfaces.igr import equations
-
-    yield from equations.cases()

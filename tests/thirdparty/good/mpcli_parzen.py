@@ -14,8 +14,9 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case, identity
+from mpcli.checks import Case, Sides, identity
 from mpcli.kit import datasets
+from mpcli.kit.datasets import Images
 from mpcli.run import Run, Trained
 
 
@@ -39,18 +40,18 @@ class Parzen(nn.Module):
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "stripes:4") -> None:
-    images = datasets.images(data)
+    images = datasets.load(data, Images).to(run.device)
     model = run.place(Parzen(cfg, images.train.shape))
-    model.centres.copy_(images.train)
+    model.centres.copy_(images.train[:])
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     for _ in run.track(lambda step: step, cfg.steps, model=model, adam=adam):
-        loss = -model(images.validation.to(run.device)).mean()
+        loss = -model(images.validation[:]).mean()
         adam.zero_grad()
         loss.backward()
         adam.step()
         run.log(nll=loss)
     run.save(model, cfg, shape=images.train.shape)
-    run.result(nll=-model(images.test.to(run.device)).mean())
+    run.result(nll=-model(images.test[:]).mean())
 
 
 @torch.no_grad()
@@ -61,15 +62,9 @@ def sample(trained: Trained, run: Run, n: Annotated[int, "how many"] = 9) -> Non
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:
-        return torch.randn(3, 2, generator=g).double(), torch.randn(1, 2, generator=g).double()
-
-    def density(x: Tensor, centre: Tensor) -> Tensor:
+    def density(x: Tensor, centre: Tensor) -> Sides:
         model = Parzen(Config(), (1, 2)).double()
         model.centres.copy_(centre)
-        return model(x)
+        return model(x), torch.distributions.Normal(centre, 1.0).log_prob(x).sum(1)
 
-    def normal(x: Tensor, centre: Tensor) -> Tensor:
-        return torch.distributions.Normal(centre, 1.0).log_prob(x).sum(1)
-
-    yield identity("one centre is a Gaussian", density, normal, drawn)
+    yield identity("one centre is a Gaussian", density, (3, 2), (1, 2))

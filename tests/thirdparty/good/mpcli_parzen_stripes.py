@@ -3,7 +3,7 @@
 import torch
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets import Images
+from mpcli.kit.datasets import Images, Pictures
 
 
 def stripes(argument: str) -> Images:
@@ -12,5 +12,5 @@ def stripes(argument: str) -> Images:
         raise InputError(f"stripes:{argument}: the side must be a whole number, such as stripes:6")
     side = int(argument or 6)
     rows = torch.rand(96, 1, side, 1, generator=torch.Generator().manual_seed(0))
-    images = (rows > 0.5).float().expand(-1, -1, -1, side).contiguous()
-    return Images(images[:64], images[64:80], images[80:], levels=2, name="stripes")
+    pixels = (rows > 0.5).byte().expand(-1, -1, -1, side)
+    return Images(*(Pictures(part, levels=2) for part in pixels.split([64, 16, 16])), name="stripes")

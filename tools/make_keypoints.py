@@ -1,6 +1,6 @@
 """Make keypoints.json: what OpenPose would see of the embedded body in a known pose, with what is true beside it.
 
-    python data/mpcli_data/make_keypoints.py
+    python tools/make_keypoints.py
 
 The body (its first two betas are 1 and 0.5) steps forward and waves; a camera of focal length 1100 pixels sees it from
 four metres. Keypoints are off by a normal error of three pixels, the left ear is hidden by the head and the right small
@@ -15,6 +15,8 @@ import torch
 from mpcli_bodies.kit.keypoints import BODY_25, SMPL_24
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smplify.observed import Points, project
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "mpcli_data"
 
 WIDTH, HEIGHT, FOCAL, NOISE = 720, 960, 1100.0, 3.0
 POSE = {
@@ -53,7 +55,7 @@ def main() -> None:
         solid += [*(round(c, 5) for c in known[name].tolist()), 1]
     person = {"person_id": [-1], "pose_keypoints_2d": flat, "pose_keypoints_3d": solid}
     content = {"version": 1.3, "canvas_width": WIDTH, "canvas_height": HEIGHT, "people": [person]}
-    Path(__file__).with_name("keypoints.json").write_text(json.dumps(content) + "\n")
+    (DATA / "keypoints.json").write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. arXiv:1
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -26,10 +25,13 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from mpcli.checks import Case, gradient, identity, inequality
 from mpcli.kit import datasets, densities
+from mpcli.kit.datasets import Images, Pictures
 from mpcli.kit.pictures import tiles
 from mpcli.run import Run, Trained
+from mpcli_latent.vae.equations import gradcheck as gradcheck
+
+BETWEEN = 10  # images of an interpolation
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ Importance = Annotated[int, "samples K of the importance-weighted log-likelihood
 def train(
     cfg: Config, run: Run, data: Annotated[str, "dataset of images"] = "digits", importance: Importance = 500
 ) -> None:
-    images = datasets.images(data).to(run.device)
+    images = datasets.load(data, Images).to(run.device)
     run.say(images.describe())
     model = run.place(VAE(cfg, images.shape))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
@@ -111,7 +113,7 @@ def train(
 
 
 @torch.no_grad()
-def held_out(model: VAE, x: Tensor, samples: int) -> dict[str, float]:
+def held_out(model: VAE, x: Tensor | Pictures, samples: int) -> dict[str, float]:
     """ELBO and importance-weighted nll of images, both in nats an image."""
     size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
     elbo = -densities.nll(model, x).mean()
@@ -127,7 +129,7 @@ def evaluate(
     importance: Importance = 500,
 ) -> None:
     model = trained.load(VAE, Config)
-    images = datasets.images(data or trained.options["data"], shape=model.shape).to(run.device)
+    images = datasets.load(data or trained.options["data"], Images, shape=model.shape).to(run.device)
     run.say(images.describe())
     run.result(**held_out(model, images.test, importance))
 
@@ -143,83 +145,14 @@ def sample(
     drawn = model.likelihood(model.prior().sample((n,))).mean
     run.figure("samples.png", tiles(drawn, f"{trained.heading}\nsamples: mean of p(x|z), z ~ N(0, I)"))
 
-    x = datasets.images(trained.options["data"], shape=model.shape).to(run.device).test[: 2 * pairs]
+    x = datasets.load(trained.options["data"], Images, shape=model.shape).to(run.device).test[: 2 * pairs]
     z, seen = model.posterior(x).mean, model.data(x)
     rows = torch.stack([seen, model.likelihood(z).mean])  # [2, 2 pairs, C, H, W]
     heading = f"{trained.heading}\nreconstructions of test images"
     run.figure("reconstructions.png", tiles(rows, heading, rows=["data", "reconstruction"]))
 
     start, end = z[0::2, None], z[1::2, None]
-    path = start + (end - start) * torch.linspace(0, 1, STEPS, device=z.device)[:, None]  # [pairs, STEPS, D]
+    path = start + (end - start) * torch.linspace(0, 1, BETWEEN, device=z.device)[:, None]  # [pairs, BETWEEN, D]
     between = torch.cat([seen[0::2, None], model.likelihood(path).mean, seen[1::2, None]], 1)
-    columns = ["data", "reconstructions along the line between their z", *[""] * (STEPS - 1), "data"]
+    columns = ["data", "reconstructions along the line between their z", *[""] * (BETWEEN - 1), "data"]
     run.figure("interpolations.png", tiles(between, f"{trained.heading}\ninterpolations", columns))
-
-
-def gradcheck() -> Iterator[Case]:
-    def moments(g: torch.Generator) -> tuple[Tensor]:  # rows: mean, standard deviation
-        return (torch.stack([torch.randn(4, generator=g), torch.rand(4, generator=g) + 0.3]).double(),)
-
-    def kl(moments: Tensor) -> Tensor:
-        mean, std = moments
-        return 0.5 * (mean**2 + std**2 - 1 - (std**2).log()).sum()
-
-    def kl_by_quadrature(moments: Tensor) -> Tensor:
-        z = torch.linspace(-14, 14, 4001, dtype=torch.float64)[:, None]
-        q, p = Normal(*moments), Normal(0.0, 1.0)
-        return torch.trapezoid(q.log_prob(z).exp() * (q.log_prob(z) - p.log_prob(z)), z, dim=0).sum()
-
-    def misprint(moments: Tensor) -> Tensor:
-        mean, std = moments
-        return 0.5 * (1 + (std**2).log() - mean - std**2).sum()
-
-    name = "KL(N(m, s^2) || N(0, 1)) = 1/2 sum (m^2 + s^2 - 1 - log s^2)"
-    yield identity(name, kl_by_quadrature, kl, moments, printed=misprint)
-    yield gradient("dKL/dm = m, dKL/ds = s - 1/s", kl, lambda p: torch.stack([p[0], p[1] - 1 / p[1]]), moments)
-
-    def linear(g: torch.Generator) -> tuple[Tensor, ...]:  # x = w z + noise, q(z|x) = N(m, s^2), arbitrary m and s
-        return tuple(torch.randn(4, dtype=torch.float64, generator=g))
-
-    yield identity(
-        "log p(x) = E_q log p(x|z) - KL(q || p(z)) + KL(q || p(z|x)), linear-Gaussian model",
-        lambda x, w, m, log_s: Normal(0.0, (w**2 + NOISE**2).sqrt()).log_prob(x),
-        lambda x, w, m, log_s: linear_gaussian_elbo(x, w, m, log_s) + linear_gaussian_gap(x, w, m, log_s),
-        linear,
-    )
-    yield inequality(
-        "ELBO <= log p(x), linear-Gaussian model",
-        linear_gaussian_elbo,
-        lambda x, w, m, log_s: Normal(0.0, (w**2 + NOISE**2).sqrt()).log_prob(x),
-        linear,
-    )
-
-    def gaussian(g: torch.Generator) -> tuple[Tensor, Tensor]:
-        return torch.randn(1, generator=g).double(), torch.rand(1, generator=g).double() + 0.3
-
-    def expected(m: Tensor, s: Tensor) -> Tensor:  # E[tanh(z)], z ~ N(m, s^2), by the rectangle rule
-        return (torch.tanh(m + s * NODES) * WEIGHTS).sum()
-
-    def reparameterised(m: Tensor, s: Tensor) -> Tensor:
-        return ((1 - torch.tanh(m + s * NODES) ** 2) * WEIGHTS).sum(0, keepdim=True)
-
-    def score_function(m: Tensor, s: Tensor) -> Tensor:
-        return (torch.tanh(m + s * NODES) * (NODES / s) * WEIGHTS).sum(0, keepdim=True)
-
-    yield gradient("d/dm E[f(z)] = E[f'(m + s e)], f = tanh", expected, reparameterised, gaussian)
-    yield gradient("d/dm E[f(z)] = E[f(z) d log q(z)/dm], f = tanh", expected, score_function, gaussian)
-
-
-STEPS = 10  # images of an interpolation
-NOISE = 0.5  # standard deviation of x given z in the linear-Gaussian model of the checks
-NODES = torch.linspace(-12, 12, 4001, dtype=torch.float64)
-WEIGHTS = Normal(0.0, 1.0).log_prob(NODES).exp() * (NODES[1] - NODES[0])
-
-
-def linear_gaussian_elbo(x: Tensor, w: Tensor, m: Tensor, log_s: Tensor) -> Tensor:
-    reconstruction = Normal(w * m, NOISE).log_prob(x) - 0.5 * (w * log_s.exp() / NOISE) ** 2
-    return reconstruction - kl_divergence(Normal(m, log_s.exp()), Normal(0.0, 1.0))
-
-
-def linear_gaussian_gap(x: Tensor, w: Tensor, m: Tensor, log_s: Tensor) -> Tensor:
-    evidence = w**2 + NOISE**2
-    return kl_divergence(Normal(m, log_s.exp()), Normal(w * x / evidence, NOISE / evidence.sqrt()))

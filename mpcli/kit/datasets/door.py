@@ -1,0 +1,108 @@
+"""Data judged at the door: no page trains for an hour on what was wrong from the start."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpcli.errors import InputError
+from mpcli.kit.datasets.split import Paired, Split
+from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
+
+
+def admitted(spec: str, data: Any) -> Any:
+    """The dataset, if a page can rely on it.
+
+    Numbers are finite and float32, pictures bytes or in [0, 1], labels name a class each; every part of a split has an
+    example (of a scene, those for training and for testing), all of one shape.
+
+    Raises:
+        InputError: it is otherwise.
+    """
+    for where, wrong, right in _faults("", data):
+        raise InputError(f"{spec}: {where or 'it'} {wrong}; right would be {right}")
+    return data
+
+
+def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
+    """(where, what is wrong, what would be right), as they are found."""
+    if isinstance(value, Tensor):
+        yield from _numbers(where, value)
+    elif isinstance(value, Pictures):
+        yield from _pictures(where, value)
+    elif type(value).__name__ == "Trimesh":
+        if len(value.faces) == 0 or not np.isfinite(value.vertices).all():
+            yield where, "has no face, or vertices that are not finite", "a mesh of triangles"
+    elif is_dataclass(value):
+        for of in fields(value):
+            yield from _faults(f"{where} {of.name}".strip(), getattr(value, of.name))
+        if isinstance(value, (Points, Scene, Split)):
+            yield from _whole(where, value)
+        if isinstance(value, Images):
+            yield from _labels(value)
+
+
+def _numbers(where: str, x: Tensor) -> Iterator[tuple[str, str, str]]:
+    if x.is_floating_point() and x.dtype != torch.float32:
+        yield where, f"is {str(x.dtype).removeprefix('torch.')}", "float32"
+    if x.is_floating_point() and not x.isfinite().all():
+        yield where, "has a number that is not finite", "finite numbers"
+
+
+def _pictures(where: str, pictures: Pictures) -> Iterator[tuple[str, str, str]]:
+    x, levels = pictures.values, pictures.levels
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        yield where, f"has the shape {list(x.shape)}", "[pictures, channels, height, width]"
+    elif not 2 <= levels <= 256:
+        yield where, f"has {levels} levels", "2 to 256"
+    elif x.dtype == torch.uint8:
+        if levels < 256 and len(x) and x.max() >= levels:
+            yield where, f"has a byte of {int(x.max())} with {levels} levels", f"0 to {levels - 1}"
+    elif x.dtype != torch.float32:
+        yield where, f"is {str(x.dtype).removeprefix('torch.')}", "uint8, or float32 in [0, 1]"
+    # Written so that nan, which is not in [0, 1], is found too.
+    elif len(x) and not (x.min() >= 0 and x.max() <= 1):
+        yield where, f"has values from {float(x.min()):g} to {float(x.max()):g}", "pictures in [0, 1]"
+
+
+def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str, str, str]]:
+    if isinstance(data, Points):
+        if len(data) == 0:
+            yield where, "has no point", "at least one"
+        if data.colours is not None and not (data.colours.min() >= 0 and data.colours.max() <= 1):
+            yield f"{where} colours".strip(), "has values outside [0, 1]", "colours in [0, 1]"
+        return
+    if isinstance(data, Scene):
+        views, near, far = len(data.images), *data.bounds
+        index = torch.cat(list(data.split.parts().values()))
+        if len(data.cameras) != views or (len(index) and not 0 <= int(index.min()) <= int(index.max()) < views):
+            yield where, f"has {views} pictures for its cameras and its split", "a camera a picture, and their numbers"
+        if not 0 <= near < far < float("inf"):
+            yield f"{where} bounds".strip(), f"is {near:g} to {far:g}", "two distances, the nearer one first"
+        return
+    for part, examples in data.parts().items():
+        # Views for validation are a luxury of scenes that come with them.
+        if len(examples) == 0 and not (where == "split" and part == "validation"):
+            yield f"{where} {part}".strip(), "is empty", "at least one example"
+        if isinstance(examples, Paired) and len(examples.first) != len(examples.second):
+            yield f"{where} {part}".strip(), f"pairs {len(examples.first)} with {len(examples.second)}", "one each"
+    if isinstance(data, (Images, Table)):
+        shapes = {part: list(examples.shape[1:]) for part, examples in data.parts().items()}
+        for part, shape in shapes.items():
+            if shape != shapes["train"]:
+                yield part, f"is of shape {shape} and train of {shapes['train']}", "one shape"
+
+
+def _labels(images: Images) -> Iterator[tuple[str, str, str]]:
+    if images.labels is None:
+        return
+    for part, labels in images.labels.parts().items():
+        pictures = len(images.parts()[part])
+        if labels.dtype != torch.int64 or labels.shape != (pictures,):
+            yield f"labels {part}", f"is {list(labels.shape)} of {labels.dtype}", f"int64 [{pictures}], one a picture"
+        elif labels.min() < 0 or labels.max() >= len(images.classes):
+            found = f"{int(labels.min())} to {int(labels.max())}"
+            yield f"labels {part}", f"goes from {found} with {len(images.classes)} classes", "numbers of `classes`"
