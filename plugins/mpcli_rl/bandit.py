@@ -12,7 +12,6 @@ later. The best arm of ten pays 1.54 in the mean.
 Sutton and Barto, Reinforcement Learning: An Introduction, 2nd edition, 2018, sections 2.2 to 2.4 and Figure 2.2.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,12 +19,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from mpcli.checks import Case
 from mpcli.errors import InputError
+from mpcli.kit import pictures
 from mpcli.old_checks import identity, inequality
 from mpcli.run import Run
 from mpcli_rl.kit import curves
@@ -109,11 +108,8 @@ def rl_run(
 
 def picture(run: Run, cfg: Config, history: curves.Series) -> None:
     """Write rewards.csv and rewards.png: mean reward, and share of tasks in which the best arm was pulled, by step."""
-    with run.file("rewards.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows((int(step), *rest) for step, *rest in history.rows)
-    figure = Figure((9, 4), layout="constrained")
+    run.table("rewards.csv", history.columns, ((int(step), *rest) for step, *rest in history.rows))
+    figure = pictures.figure(run.heading, 1080)
     steps = history.column("step")
     for axes, what, label in zip(
         figure.subplots(1, 2), ("reward", "best"), ("mean reward", "share of tasks on the best arm"), strict=True
@@ -123,9 +119,9 @@ def picture(run: Run, cfg: Config, history: curves.Series) -> None:
             axes.plot(steps, values, linewidth=1, label=f"epsilon {epsilon:g}" if epsilon else "greedy")
         axes.set(xlabel="pull", ylabel=label)
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8)
-    with run.file("rewards.png") as path:
-        figure.savefig(path, dpi=120)
+    legend = axes.get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=len(cfg.epsilons), fontsize=pictures.NAME)
+    run.figure("rewards.png", figure)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -18,7 +18,6 @@ Howard, Dynamic Programming and Markov Processes, 1960.
 Puterman and Shin, Modified policy iteration algorithms for discounted Markov decision problems, 1978.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -26,12 +25,12 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from scipy import sparse
 from torch import Tensor, nn
 
 from mpcli.checks import Case
+from mpcli.kit import pictures
 from mpcli.old_checks import identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, mdp, tabular
@@ -135,20 +134,16 @@ def sweeps_of_value_iteration(model: mdp.Table, gamma: float, bound: float) -> l
 
 def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bounds: list[float]) -> None:
     """Write convergence.csv and convergence.png: how near the optimum is known to be, after so many backups."""
-    with run.file("convergence.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows(history.rows)
-    figure = Figure((7, 4), layout="constrained")
+    run.table("convergence.csv", history.columns, history.rows)
+    figure = pictures.figure(run.heading)
     axes = figure.subplots()
     how = "a linear solve an iteration" if cfg.evaluation == "exact" else f"{cfg.sweeps} sweeps an iteration"
     axes.plot(backups, np.maximum(bounds, 1e-16), label="value iteration")
     mine = np.maximum(history.column("bound"), 1e-16)
     axes.plot(history.column("backups"), mine, "o-", markersize=3, label=f"policy iteration, {how}")
     axes.set(xlabel="backups", ylabel="bound of the error", yscale="log")
-    axes.legend(fontsize=8)
-    with run.file("convergence.png") as path:
-        figure.savefig(path, dpi=120)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
+    run.figure("convergence.png", figure)
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:

@@ -17,7 +17,6 @@ default is the random walk of Sutton and Barto's Example 6.2, five states betwee
 Sutton, Learning to predict by the methods of temporal differences, Machine Learning 3, 1988. doi:10.1007/BF00115009
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +25,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from mpcli.checks import Case
+from mpcli.kit import pictures
 from mpcli.old_checks import identity, inequality
 from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
@@ -145,11 +144,8 @@ def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: A
     """Write errors.csv and errors.png: the mean error of a table by episode, and bias and deviation by state."""
     numbers = np.unique(errors[:, 0])
     means = np.array([errors[errors[:, 0] == number].mean(0) for number in numbers]).reshape(-1, 3)
-    with run.file("errors.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("episode", "td_rms", "mc_rms"))
-        writer.writerows((int(number), *rest) for number, *rest in means.tolist())
-    figure = Figure((9, 4), layout="constrained")
+    run.table("errors.csv", ("episode", "td_rms", "mc_rms"), ((int(number), *rest) for number, *rest in means.tolist()))
+    figure = pictures.figure(run.heading, 1080)
     left, right = figure.subplots(1, 2)
     places = np.arange(1, len(exact) + 1)
     right.plot(places, exact, "k--", linewidth=1, label="exact")
@@ -162,9 +158,10 @@ def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: A
     left.set(xlabel="episodes", ylabel=f"RMS error, mean of {len(td)} tables")
     left.set_ylim(bottom=0)
     right.set(xlabel="state", ylabel="value: mean and deviation of the tables")
-    left.legend(fontsize=8)
-    with run.file("errors.png") as path:
-        figure.savefig(path, dpi=120)
+    left.set_title("how far off a table is", fontsize=pictures.HEADING)
+    right.set_title("what the tables hold in the end", fontsize=pictures.HEADING)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=pictures.NAME)
+    run.figure("errors.png", figure)
 
 
 def gradcheck() -> Iterator[Case]:

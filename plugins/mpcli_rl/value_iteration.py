@@ -18,7 +18,6 @@ After sweeps 1, 2, 4, 8 and so on the greedy policy is played: it earns what it 
 Bellman, Dynamic Programming, 1957. Puterman, Markov Decision Processes, 1994, section 6.3.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +26,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from scipy import sparse
 from torch import Tensor, nn
 
 from mpcli.checks import Case
+from mpcli.kit import pictures
 from mpcli.old_checks import identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, mdp, tabular
@@ -155,11 +154,8 @@ def rl_run(
 
 def picture(run: Run, gamma: float, history: curves.Series) -> None:
     """Write convergence.csv and convergence.png: the error of every sweep under its bounds."""
-    with run.file("convergence.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows(history.rows)
-    figure = Figure((7, 4), layout="constrained")
+    run.table("convergence.csv", history.columns, history.rows)
+    figure = pictures.figure(run.heading, height=520)
     axes = figure.subplots()
     sweeps = np.array(history.column("sweep"))
     if "error" in history.columns:
@@ -172,9 +168,8 @@ def picture(run: Run, gamma: float, history: curves.Series) -> None:
     label = r"known at sweep 1: $\gamma^k / (1 - \gamma)\,|v_1 - v_0|$, rate $\gamma$"
     axes.plot(sweeps, first * gamma**sweeps, "--", color="black", linewidth=1, label=label)
     axes.set(xlabel="sweep k", ylabel="worst state", yscale="log" if history.column("bound")[0] > 0 else "linear")
-    axes.legend(fontsize=8)
-    with run.file("convergence.png") as path:
-        figure.savefig(path, dpi=120)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
+    run.figure("convergence.png", figure)
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:

@@ -20,7 +20,6 @@ Sutton, McAllester, Singh and Mansour, Policy Gradient Methods for Reinforcement
 NeurIPS 1999.
 """
 
-import csv
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from mpcli.checks import Case
+from mpcli.kit import pictures
 from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping
@@ -192,14 +192,18 @@ def rl_run(
 
 
 def report(run: Run, noise: curves.Series) -> None:
-    """Tell the variances, as a table on the terminal and as variance.csv."""
+    """Tell the variances, as a table on the terminal, as variance.csv and as variance.png."""
     run.say("variance of the gradient of one episode, " + ", ".join(f"baseline {kind}" for kind in BASELINES))
     for step, *found in noise.rows:
         run.say(f"after {step:>9,.0f} steps: " + "  ".join(f"{value:>10.3g}" for value in found))
-    with run.file("variance.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(noise.columns)
-        writer.writerows(noise.rows)
+    run.table("variance.csv", noise.columns, noise.rows)
+    figure = pictures.figure(f"{run.heading}\nvariance of the gradient that one episode gives")
+    axes = figure.subplots()
+    for name, kind in zip(noise.columns[1:], BASELINES, strict=True):
+        axes.plot(noise.column("step"), noise.column(name), "o-", markersize=3, label=f"baseline: {kind}")
+    axes.set(xlabel="steps in the environment", ylabel="summed over the parameters", yscale="log")
+    figure.legend(loc="outside lower center", ncols=len(BASELINES), fontsize=pictures.NAME)
+    run.figure("variance.png", figure)
 
 
 def film(run: Run, env: str, agent: Agent) -> None:
