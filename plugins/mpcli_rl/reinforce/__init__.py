@@ -30,7 +30,6 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.kit import pictures
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping
