@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpcli import store
+from mpcli import files
 from mpcli.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ class Artifacts:
     Attributes:
         dir: the run directory.
         suffix: the suffix that `--out` asks for (".png"), or "".
+        artifacts: the files written, the main one first.
+        saved: whether a model was saved.
     """
 
     def __init__(self, directory: Path, out: Path | None = None) -> None:
         self.dir = directory
         self.artifacts: list[Path] = []
+        self.saved = False
         self._out = out
 
     @property
@@ -64,8 +67,9 @@ class Artifacts:
             "extras": extras,
             "sha256": hashlib.sha256(weights).hexdigest(),
         }
-        store.write(self.dir / "model.safetensors", weights)
-        store.write_json(self.dir / "model.json", about)
+        files.write(self.dir / "model.safetensors", weights)
+        files.write_json(self.dir / "model.json", about)
+        self.saved = True
 
     def image(self, name: str, images: "Tensor", fps: float = 25.0) -> Path:
         """Write images: a picture, a grid of pictures, or the frames of an animation.
@@ -138,6 +142,9 @@ class Artifacts:
 
     def _target(self, name: str, suffixes: tuple[str, ...]) -> Path:
         inside = self.dir / name
+        for folder in inside.relative_to(self.dir).parents:
+            if folder.name and (self.dir / folder).is_symlink():
+                raise InputError(f"{self.dir / folder}: is a link, which a run does not write through; remove it")
         if self._out is None or self.artifacts:
             return inside
         if self.suffix not in suffixes:
@@ -147,7 +154,7 @@ class Artifacts:
     @contextlib.contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
         """A kill or an error while writing leaves no half file under the real name."""
-        with store.naming(path):
+        with files.naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
             try:

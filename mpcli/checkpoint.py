@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from mpcli import store
+from mpcli import files, store
 from mpcli.errors import InputError
 
 
@@ -121,7 +121,7 @@ def save(path: Path, step: int, state: Mapping[str, Stateful]) -> None:
         raise NotFinite(name)
     buffer = io.BytesIO()
     torch.save({"format": store.FORMAT, "step": step, "state": states, "random": _random_state()}, buffer)
-    store.write(path, buffer.getbuffer())
+    files.write(path, buffer.getbuffer())
 
 
 def restore(path: Path, state: Mapping[str, Stateful]) -> int:

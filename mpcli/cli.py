@@ -16,7 +16,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from mpcli.distributed import rank
 from mpcli.errors import Failed, Finished, InputError, Interrupted
+from mpcli.progress import tell
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
+from mpcli.stop import terminable
 
 SUMMARY = {
     "train": "Fit a model; prints the run directory.",
@@ -245,11 +247,14 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line on `arguments`; the exit code."""
     debug = "--debug" in arguments
+    if sys.stderr is None:  # closed by whoever started us
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
     try:
-        code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False, obj=tuple(arguments))
+        with terminable():
+            code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False, obj=tuple(arguments))
         sys.stdout.flush()
         if code == 130:  # Typer turns a KeyboardInterrupt into this code
-            print("mpcli: interrupted", file=sys.stderr)
+            tell("mpcli: interrupted")
         return code if isinstance(code, int) else 0
     except Finished:
         return 0
@@ -261,7 +266,7 @@ def run(arguments: list[str]) -> int:
         return _complain(error, 130, debug)
     except typer.TyperException as error:
         if message := error.format_message().rstrip("."):
-            print(f"mpcli: {message}", file=sys.stderr)
+            tell(f"mpcli: {message}")
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output went away; point stdout elsewhere so that Python's exit does not complain too.
@@ -277,5 +282,5 @@ def _complain(error: BaseException, code: int, debug: bool, before: str = "") ->
 
         traceback.print_exception(error)
     number = rank()
-    print(f"mpcli: {f'process {number}: ' if number else ''}{before}{error}", file=sys.stderr)
+    tell(f"mpcli: {f'process {number}: ' if number else ''}{before}{error}")
     return code

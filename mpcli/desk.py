@@ -77,7 +77,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """What a page says, with its verbs and options; or what a run was and what came of it."""
-    from mpcli.store import read_json, read_record
+    from mpcli.files import read_json
+    from mpcli.store import read_record
 
     path = Path(subject)
     if (path / "run.json").exists():

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mpcli import curves, distributed, heap, options, record, seeds, store
+from mpcli import curves, distributed, files, heap, options, record, seeds, store
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import Finished, InputError
@@ -98,6 +98,7 @@ def _first(
         resume=directory,
         checkpoint=common.checkpoint,
         page=page.name,
+        verb=request.verb,
         options=values,
     )
     about = record.new(page, request.verb, parent)
@@ -109,9 +110,11 @@ def _first(
             seeds.train(run, page.name, request.verb, numbers, common.checkpoint)
         else:
             seed_everything(common.seed)
-            request.function(**request.signature.arguments(values, run, trained))
-            if training:
-                curves.draw(run)
+            try:
+                request.function(**request.signature.arguments(values, run, trained))
+            finally:
+                if training and run.saved:
+                    curves.draw(run)
     result = run.artifacts[0] if run.artifacts and not training else run.dir
     return Done(run.dir, result, about, common.seeds)
 
@@ -131,14 +134,37 @@ def _settle(request: Request, directory: Path | None) -> tuple[dict[str, Any], C
     """The page's options and the common ones, from the command line, a file, and the run that is resumed."""
     file = request.common.config
     config, source = (options.read_config(file), str(file)) if file else ({}, "")
-    if directory:  # resuming: the run's own options, unless others are given
-        config = store.read_json(directory / "config.json") | config
-        source = str(directory / "config.json")
     own = request.signature.options
     options.refuse_unknown(own, config, source)
     if request.verb not in TRAINING:  # other verbs have no --seeds: a configuration's is not meant for them
         config = {name: value for name, value in config.items() if name != "seeds"}
-    return options.settle(own, request.given, config, source), options.common(request.given, config, source)
+    if not directory:
+        return options.settle(own, request.given, config, source), options.common(request.given, config, source)
+    return _settle_again(request, config, directory)
+
+
+def _settle_again(request: Request, config: dict[str, Any], directory: Path) -> tuple[dict[str, Any], Common]:
+    """The options of a run that is resumed: its own, but for how many steps and where.
+
+    Raises:
+        InputError: another option is to change.
+    """
+    path = directory / "config.json"
+    was, own = files.read_json(path), request.signature.options
+    options.refuse_unknown(own, was, str(path))
+    before, before_common = options.settle(own, {}, was, str(path)), options.common({}, was, str(path))
+    after = options.settle(own, request.given, was | config, str(path))
+    common = options.common(request.given, was | config, str(path))
+    pairs = [(option.flag, before[option.name], after[option.name]) for option in own if option.name != "steps"]
+    pairs += [("--seed", before_common.seed, common.seed), ("--seeds", before_common.seeds, common.seeds)]
+    for flag, old, new in pairs:
+        if old != new:
+            anew = f"mpcli {spoken(request.verb)} {request.page.name} --config {path} {flag} {options.as_text(new)}"
+            raise InputError(
+                f"{flag} {options.as_text(new)}: {directory} was trained with {options.as_text(old)}, and --resume "
+                f"changes --steps only; for a new run say {anew}"
+            )
+    return after, common
 
 
 def _file(out: Path | None, training: bool) -> Path | None:
@@ -166,10 +192,12 @@ def _to_resume(request: Request) -> Path | None:
             again = f"{page.name} --config {request.subject / 'config.json'}"
             raise InputError(f"{verb} {request.subject}: add --resume to continue it, or say {again} to repeat it")
         return None
+    if request.subject and common.out and common.out != request.subject:
+        raise InputError(f"--out {common.out}: --resume goes on in {request.subject}; leave --out away")
     directory = request.subject or common.out or store.newest(page.name, (request.verb,), finished=False)
     if directory is None:
         raise InputError(f"--resume: there is no run of {page.name} below {store.runs_root()} to continue")
-    if common.out and not (directory / "run.json").exists():
+    if common.out and not store.holds_run(directory):
         return None  # `--out DIR --resume` begins the run where there is none: what a Makefile needs
     about = store.read_record(directory)
     if about["page"] != page.name or about.get("verb") != request.verb:

@@ -139,6 +139,8 @@ def read_config(path: Path) -> dict[str, Any]:
         loaded = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a JSON or TOML file of options") from error
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply; options are one table of names and values") from None
     except (UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{path}: is not valid {'TOML' if path.suffix == '.toml' else 'JSON'} ({error})") from error
     if not isinstance(loaded, dict):
@@ -184,3 +186,10 @@ def refuse_unknown(options: Iterable[Option], config: Mapping[str, Any], source:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(sorted(known))}"
         raise InputError(f"{source}: there is no option {name}; {hint}")
+
+
+def as_text(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,5 +1,6 @@
 """How far a loop is: a bar on a terminal, plain lines elsewhere, nothing when quiet. Always on standard error."""
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -7,6 +8,14 @@ from typing import Any
 
 REFRESH = 0.1  # seconds between two looks of the bar
 LINES = 10  # plain lines in a whole run
+
+
+def tell(text: str) -> None:
+    """A line on standard error; where nobody reads it any longer, silence, for work is not lost for a message."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
 
 
 class Progress:
@@ -52,14 +61,14 @@ class Progress:
                 self._bar.update(self._task, completed=step, description=self._words(), refresh=True)
         elif self._plain and (step * LINES // self._steps > (step - 1) * LINES // self._steps or step == self._steps):
             rate = (step - self._first) / max(time.monotonic() - self._began, 1e-9)
-            print(f"step {step}/{self._steps}  {self._words()}  {rate:.3g} steps/s", file=sys.stderr, flush=True)
+            tell(f"step {step}/{self._steps}  {self._words()}  {rate:.3g} steps/s")
 
     def write(self, text: str) -> None:
         """A line above the bar."""
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         elif self._plain:
-            print(text, file=sys.stderr)
+            tell(text)
 
     def _words(self) -> str:
         return "  ".join(f"{name} {value:.4g}" for name, value in self._values.items())

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpcli import store
+from mpcli import files, store
 from mpcli.errors import Failed, InputError, Interrupted
 from mpcli.registry import Page
 from mpcli.run import Run
-
-ABOUT = ("run.json", "config.json", "command.txt", "env.json", "log.txt")  # what a run has before it did anything
 
 
 def new(page: Page, verb: str, parent: Path | None) -> dict[str, Any]:
@@ -45,49 +43,89 @@ def kept(
     Args:
         used: every option as used, for config.json.
         command: the command line without the program's name.
-        fresh: whether the run began with this command; one that did and came to nothing is removed.
+        fresh: whether the run began with this command. One that did and came to nothing is removed; one that is resumed
+            stays as it is until `Run.begin` is called.
     """
+    before = 0.0 if fresh else _seconds(run.dir)
     began = time.monotonic()
-    if not fresh:
-        record["seconds"] = float(store.read_record(run.dir).get("seconds", 0.0))
-    before = float(record["seconds"])
     with store.lock(run.dir) as commands:
-        store.write_json(run.dir / "config.json", used)
-        commands.write((shlex.join(["mpcli", *command]) + "\n").encode())
-        commands.flush()
-        store.write_json(run.dir / "env.json", environment(run))
-        store.write_json(run.dir / "run.json", record)
+        if fresh and store.holds_run(run.dir):
+            raise InputError(f"--out {run.dir}: {store.TAKEN}")
+
+        def begin() -> None:
+            files.sweep(run.dir)
+            commands.write((shlex.join(["mpcli", *command]) + "\n").encode())
+            commands.flush()
+            files.write_json(run.dir / "config.json", used)
+            files.write_json(run.dir / "env.json", environment(run))
+            record["serial"] = store.next_serial(record["page"])
+            _claim(run.dir, record) if fresh else files.write_json(run.dir / "run.json", record)
+
+        run.begins_with(begin)
+        if fresh:
+            run.begin()
         status = "failed"
         try:
             yield
+            run.begin()
+            run.write_rows()
             status = "done"
-        except InputError:
-            status = "refused"
-            raise
-        except (KeyboardInterrupt, Interrupted):
+        except (KeyboardInterrupt, Interrupted) as error:
             status = "interrupted"
+            if isinstance(error, KeyboardInterrupt) and (run.dir / "checkpoint.pt").exists():
+                raise Interrupted(f"interrupted; continue with: {run.again}") from None
             raise
-        except Failed:
-            raise
-        except BaseException as error:
-            with (run.dir / "log.txt").open("a", encoding="utf-8") as log:
-                traceback.print_exception(error, file=log)
+        except Exception as error:
+            status = _status(run, error)
+            if status == "done" and not isinstance(error, Failed):
+                raise Failed(f"{run.dir} is trained, but what follows failed: {error}") from error
             raise
         finally:
-            run._write_rows()
-            record["status"] = status
-            record["seconds"] = round(before + time.monotonic() - began, 3)
-            record["result"] = run.metrics
-            record["artifacts"] = [_relative(path, run.dir) for path in run.artifacts]
-            wrote = set(os.listdir(run.dir)) - set(ABOUT) or run.artifacts
-            if status == "refused" and fresh and not wrote:
-                _remove(run.dir)  # nothing came of it: the request never got as far as a run
-            else:
-                store.write_json(run.dir / "run.json", record)
+            if run.begun:
+                record["seconds"] = round(before + time.monotonic() - began, 3)
+                _conclude(run, record, status, fresh)
+
+
+def _seconds(directory: Path) -> float:
+    seconds = store.read_record(directory).get("seconds", 0.0)
+    if not isinstance(seconds, (int, float)):
+        raise InputError(f"{directory / 'run.json'}: is damaged; seconds should be a number, not {seconds!r}")
+    return float(seconds)
+
+
+def _claim(directory: Path, record: dict[str, Any]) -> None:
+    path = directory / "run.json"
+    if not store.holds_run(directory):
+        path.unlink(missing_ok=True)
+    if not files.create_json(path, record):
+        raise InputError(f"--out {directory}: {store.TAKEN}")
+
+
+def _status(run: Run, error: Exception) -> str:
+    """What a run is that ended by an error; one that was no sentence to the user goes to the log as a whole."""
+    if run.begun and not isinstance(error, (InputError, Failed)):
+        with contextlib.suppress(InputError):
+            files.append_text(run.dir / "log.txt", "".join(traceback.format_exception(error)))
+    if run.saved:
+        return "done"
+    return "refused" if isinstance(error, InputError) and not run.tracked else "failed"
+
+
+def _conclude(run: Run, record: dict[str, Any], status: str, fresh: bool) -> None:
+    with contextlib.suppress(InputError):  # a full disk has been told already
+        run.write_rows()
+    record["status"] = status
+    record["result"] = run.metrics
+    record["artifacts"] = [_relative(path, run.dir) for path in run.artifacts]
+    wrote = set(os.listdir(run.dir)) - set(store.ABOUT) or run.artifacts
+    if status == "refused" and fresh and not wrote:
+        _remove(run.dir)  # nothing came of it: the request never got as far as a run
+    else:
+        files.rewrite(run.dir / "run.json", record)
 
 
 def _remove(directory: Path) -> None:
-    for name in ABOUT:
+    for name in store.ABOUT:
         (directory / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty: something of the user's is in it
         directory.rmdir()

@@ -1,10 +1,10 @@
 """The result of a command on standard output, its metrics for a reader on standard error."""
 
 import json
-import sys
 from typing import Any
 
 from mpcli.execute import Done
+from mpcli.progress import tell
 
 
 def report(found: list[Done], as_json: bool, quiet: bool) -> None:
@@ -17,10 +17,10 @@ def report(found: list[Done], as_json: bool, quiet: bool) -> None:
             print(done.result)
     if not quiet and any(done.record["result"] for done in found):
         if found[0].seeds > 1:
-            print(_table_of_seeds(found[0].record["result"]), file=sys.stderr)
+            tell(_table_of_seeds(found[0].record["result"]))
             return
         rows = [(str(done.record["parent"] or done.directory), done.record["result"]) for done in found]
-        print(metrics_table(rows), file=sys.stderr)
+        tell(metrics_table(rows))
 
 
 def _object(done: Done) -> dict[str, Any]:

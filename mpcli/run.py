@@ -10,17 +10,18 @@ torch is imported when a method needs it, so that this module costs nothing at s
 
 import json
 import math
-import sys
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpcli import checkpoint, distributed, store
+from mpcli import checkpoint, distributed, files, schedules, store
 from mpcli.artifacts import ANIMATIONS, FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
 from mpcli.errors import Failed, Finished, Interrupted
-from mpcli.progress import Progress
+from mpcli.progress import Progress, tell
+from mpcli.registry import spoken
 from mpcli.stop import Stop
 from mpcli.trained import Trained
 
@@ -62,12 +63,15 @@ class Run(Artifacts):
         resume: Path | None = None,
         checkpoint: float = 60.0,
         page: str = "",
+        verb: str = "train",
         options: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
         super().__init__(directory, out)
         self._page = page
+        self._verb = verb
+        self._begin: Callable[[], None] | None = None
         self._options = options or {}
         self.seed = seed
         self.device = torch.device(device)
@@ -75,7 +79,7 @@ class Run(Artifacts):
         self._quiet = quiet
         self._resume = resume
         self._seconds = checkpoint
-        self._tracked = False
+        self.tracked = False
         self._step = 0
         self._steps = 0
         self._every = 1
@@ -111,11 +115,12 @@ class Run(Artifacts):
             TypeError: a state is of another kind.
             Finished: this is one of several processes, and not the first.
         """
-        if self._tracked:
+        if self.tracked:
             raise RuntimeError("one track loop a run: make the stage a function of the step")
-        self._tracked = True
+        self.tracked = True
         kept = checkpoint.stateful(state, self.device)
         start = self._restore(kept, self._resume) if self._resume else 0
+        self.begin()
         if distributed.rank():
             seed_everything(distributed.own_seed(self.seed, start))
         together = distributed.Together(state)
@@ -140,7 +145,7 @@ class Run(Artifacts):
                 if asked and distributed.rank():
                     raise Finished
                 if asked:
-                    raise Interrupted(f"stopped after step {step + 1} of {steps}; continue with --resume on {self.dir}")
+                    raise Interrupted(f"stopped after step {step + 1} of {steps}; continue with: {self.again}")
         self._progress = None
         together.end()
         if distributed.rank():
@@ -165,19 +170,18 @@ class Run(Artifacts):
         if kept:
             self._rows.append({"step": self._step + 1, **row})
             if len(self._rows) >= 100:
-                self._write_rows()
+                self.write_rows()
         if self._progress:
             self._progress.show(row)
 
     def say(self, text: str) -> None:
         """A line for the user: on standard error unless `--quiet`, and in log.txt."""
-        with (self.dir / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+        files.append_text(self.dir / "log.txt", text + "\n")
         if not self._quiet:
             if self._progress:
                 self._progress.write(text)
             else:
-                print(text, file=sys.stderr)
+                tell(text)
 
     def result(self, **metrics: "float | Tensor") -> None:
         """The metrics of the run, named as the design names them; they go to run.json and `--json`.
@@ -197,24 +201,42 @@ class Run(Artifacts):
         path = self.dir / "checkpoint.pt"
         return f"the last good checkpoint is {path}" if path.exists() else "there was no checkpoint yet"
 
-    def _write_rows(self) -> None:
-        if not self._rows:
-            return
-        with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self._rows)
-        self._rows.clear()
+    @property
+    def again(self) -> str:
+        """The command that goes on with this run."""
+        return f"mpcli {spoken(self._verb)} {shlex.quote(str(self.dir))} --resume"
+
+    def begins_with(self, begin: Callable[[], None]) -> None:
+        """What is to happen before the first change to the run directory."""
+        self._begin = begin
+
+    @property
+    def begun(self) -> bool:
+        return self._begin is None
+
+    def begin(self) -> None:
+        """The work begins: from here on the run directory changes."""
+        begin, self._begin = self._begin, None
+        if begin:
+            begin()
+
+    def write_rows(self) -> None:
+        """Write what was logged and is not in metrics.jsonl yet."""
+        text, self._rows = "".join(json.dumps(row) + "\n" for row in self._rows), []
+        if text:
+            files.append_text(self.dir / "metrics.jsonl", text)
 
     def _drop_rows_after(self, step: int) -> None:
         path = self.dir / "metrics.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            store.write(path, "".join(kept).encode())
+            files.write(path, "".join(kept).encode())
 
     def _save_checkpoint(self, step: int, state: Mapping[str, Stateful]) -> None:
         if distributed.rank():
             return  # the first process holds the same
-        self._write_rows()
+        self.write_rows()
         try:
             checkpoint.save(self.dir / "checkpoint.pt", step, state)
         except checkpoint.NotFinite as error:
@@ -223,10 +245,15 @@ class Run(Artifacts):
     def _restore(self, state: Mapping[str, Stateful], directory: Path) -> int:
         path = directory / "checkpoint.pt"
         if not path.exists():
+            self.begin()
             self.say(f"{directory} holds no checkpoint: starting at step 0")
             return 0
+        ends = schedules.ends(state)
         step = checkpoint.restore(path, state)
+        self.begin()
         self.say(f"resuming {directory} after step {step}")
+        for line in schedules.move(state, ends):
+            self.say(line)
         return step
 
 

@@ -39,6 +39,7 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
     env = {"OMP_NUM_THREADS": str(cores // abreast)} | os.environ
     command = [sys.executable, "-m", "mpcli", spoken(verb), page, "--config", str(run.dir / "config.json")]
     command += ["--seeds", "1", "--checkpoint", str(checkpoint), "--resume", "--quiet"]
+    run.begin()  # the processes read its config.json
     waiting, working = list(seeds), dict[int, _Process]()
     failures: dict[int, tuple[int, str]] = {}  # exit code and last words of a seed
     with Stop() as stop:
@@ -56,7 +57,7 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
     for seed, (code, words) in sorted(failures.items()):
         raise InputError(words) if code == 2 else Failed(f"seed {seed}: {words}")
     if stop.asked:
-        raise Interrupted(f"stopped; continue with --resume on {run.dir}")
+        raise Interrupted(f"stopped; continue with: {run.again}")
     _sum_up(run, seeds)
 
 

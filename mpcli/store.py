@@ -1,17 +1,18 @@
-"""Run directories: which there are, how one is made and held, and how a file in it is written whole or not at all."""
+"""Run directories: which there are, how one is made and held, and what its record says of it."""
 
-import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from mpcli import files
 from mpcli.errors import InputError
 
 FORMAT = 1  # of the run directory; a reader refuses a newer one
+ABOUT = ("run.json", "config.json", "command.txt", "env.json", "log.txt")  # what a run has before it did anything
+TAKEN = "holds a run already; add --resume or choose another"
 # What tells most about a run, best first, and the words that follow its value.
 METRICS = {
     "bits_per_dim": "bits/dim",
@@ -34,74 +35,13 @@ METRICS = {
 }
 
 
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """An error of the system while `path` is written becomes an InputError that names it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        why = f"cannot be written ({error.strerror}); choose another --out or free some space"
-        raise InputError(f"{path}: {why}") from error
-
-
-def write(path: Path, data: bytes | memoryview) -> None:
-    """Write under a temporary name, make it durable, then rename: a kill leaves the old file or the new one."""
-    with naming(path):
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value whole or not at all."""
-    write(path, (json.dumps(value, indent=1, default=_plain) + "\n").encode())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} is no JSON value")
-
-
-def tuples(value: Any) -> Any:
-    """JSON's lists as the tuples that they were in Python."""
-    if isinstance(value, list):
-        return tuple(map(tuples, value))
-    return {name: tuples(item) for name, item in value.items()} if isinstance(value, dict) else value
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a run directory.
-
-    Raises:
-        InputError: it cannot be read or is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); it belongs to every run directory") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error}); it should hold a JSON object") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: is damaged; it should hold a JSON object")
-    return value
-
-
 def read_record(directory: Path) -> dict[str, Any]:
     """run.json of a run directory.
 
     Raises:
         InputError: it is missing, damaged, or written by a newer version.
     """
-    record = read_json(directory / "run.json")
+    record = files.read_json(directory / "run.json")
     if not isinstance(record.get("format"), int) or not isinstance(record.get("page"), str):
         raise InputError(f"{directory / 'run.json'}: is damaged; it should name format and page")
     if record["format"] > FORMAT:
@@ -127,19 +67,19 @@ def new_directory(page: str, verb: str, seed: int, out: Path | None) -> Path:
         InputError: it cannot be made, or holds something already.
     """
     if out is not None:
-        with naming(out):
+        with files.naming(out):
             out.mkdir(parents=True, exist_ok=True)
-            try:
-                (out / "run.json").touch(exist_ok=False)  # the claim: a second process fails here
-            except FileExistsError:
-                raise InputError(f"--out {out}: holds a run already; add --resume or choose another") from None
-        if len(os.listdir(out)) > 1:
-            (out / "run.json").unlink()
+            there = set(os.listdir(out))
+        if holds_run(out):
+            raise InputError(f"--out {out}: {TAKEN}")
+        # A command that was killed before its run began leaves some of these, command.txt first.
+        begun = "command.txt" in there and all(name in ABOUT or files.is_temporary(name) for name in there)
+        if there - {"run.json"} and not begun:
             raise InputError(f"--out {out}: is not empty and holds no run; choose a new directory")
         return out
     base = runs_root() / page
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    with naming(base):
+    with files.naming(base):
         base.mkdir(parents=True, exist_ok=True)
         for count in range(1, 1000):
             directory = base / (f"{stamp}-{verb.replace('_', '-')}-s{seed}" + (f"-{count}" if count > 1 else ""))
@@ -151,14 +91,19 @@ def new_directory(page: str, verb: str, seed: int, out: Path | None) -> Path:
     raise InputError(f"{base}: a thousand runs began in one second")
 
 
+def holds_run(directory: Path) -> bool:
+    """Whether a run has begun in a directory; an empty run.json is what a kill left before it did."""
+    path = directory / "run.json"
+    return path.is_file() and path.stat().st_size > 0
+
+
 def lock(directory: Path) -> IO[bytes]:
     """Hold the run against other processes until the returned file is closed (a kill closes it).
 
     Raises:
         InputError: another process is at work on it.
     """
-    with naming(directory):
-        file = (directory / "command.txt").open("ab")  # a file that is never renamed: a lock follows the file
+    file = files.append(directory / "command.txt")  # a file that is never renamed: a lock follows the file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -169,16 +114,31 @@ def lock(directory: Path) -> IO[bytes]:
 
 def newest(page: str, verbs: tuple[str, ...], finished: bool) -> Path | None:
     """The newest run of a page by one of the verbs; `finished` asks for one that holds a model."""
-    found: list[tuple[str, Path]] = []
+    found = [
+        (_order(record), directory)
+        for directory, record in _records(page)
+        if record.get("verb") in verbs and (not finished or (directory / "model.json").exists())
+    ]
+    return max(found)[1] if found else None
+
+
+def next_serial(page: str) -> int:
+    """A number above that of every run of the page: the order of runs, which a clock set back does not change."""
+    return 1 + max((_order(record)[0] for _, record in _records(page)), default=0)
+
+
+def _order(record: Mapping[str, Any]) -> tuple[int, str]:
+    serial = record.get("serial")
+    return serial if isinstance(serial, int) else 0, str(record.get("started", ""))
+
+
+def _records(page: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     root = runs_root() / page
     for path in (*root.glob("*/run.json"), *root.glob("*/seed-*/run.json")):
         try:
-            record = read_record(path.parent)
+            yield path.parent, read_record(path.parent)
         except InputError:
             continue  # one damaged run must not hide the others
-        if record.get("verb") in verbs and (not finished or (path.parent / "model.json").exists()):
-            found.append((str(record.get("started", "")), path.parent))
-    return max(found)[1] if found else None
 
 
 def now() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mpcli import store
+from mpcli import files, store
 from mpcli.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Trained:
 
     def __init__(self, directory: Path, device: "torch.device | str" = "cpu") -> None:
         self.dir = directory
-        self.options: dict[str, Any] = store.tuples(store.read_json(directory / "config.json"))
+        self.options: dict[str, Any] = files.tuples(files.read_json(directory / "config.json"))
         path = directory / "model.json"
         if not path.exists():
             if seeds := sorted(directory.glob("seed-*")):
@@ -35,7 +35,9 @@ class Trained:
             raise InputError(
                 f"{directory}: holds no trained model (its training did not finish); continue it with --resume"
             )
-        self._about = store.tuples(store.read_json(path))
+        self._about = files.tuples(files.read_json(path))
+        if not all(isinstance(self._about.get(name), dict) for name in ("config", "extras")):
+            raise InputError(f"{path}: is damaged; it should hold config and extras; train the page again")
         self._device = device
 
     @property
@@ -64,12 +66,12 @@ class Trained:
             data = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); train the page again") from error
-        if hashlib.sha256(data).hexdigest() != self._about["sha256"]:
+        if hashlib.sha256(data).hexdigest() != self._about.get("sha256"):
             raise InputError(f"{path}: is damaged (its checksum is not the one in model.json); train the page again")
         try:
             built = model(config(**self._about["config"]), **self.extras)
             built.load_state_dict(load(data))
-        except (SafetensorError, TypeError, RuntimeError) as error:
+        except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"{path}: does not fit this page's version ({first}); train the page again") from error
         return built.to(self._device).eval()

@@ -68,10 +68,10 @@ def test_the_same_command_writes_the_same_bytes(toy, mpcli):
     assert weights(mpcli("train", "toy", "--seed", 4).path) != weights(first)
 
 
-def start(toy: Path, cwd: Path, *arguments: object) -> subprocess.Popen:
+def start(toy: Path, cwd: Path, *arguments: object, sleep: float = 0.0) -> subprocess.Popen:
     command = [sys.executable, "-m", "mpcli", *map(str, arguments)]
     path = os.pathsep.join([str(toy), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path}
+    env = os.environ | {"PYTHONPATH": path, "TOY_SLEEP": str(sleep)}
     return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -86,7 +86,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 def test_kill_9_and_resume_give_the_same_weights(toy, mpcli, tmp_path):
     whole = mpcli("train", "toy", "--steps", 30, "--out", "whole").path
-    process = start(toy, tmp_path, "train", "toy", "--steps", 30, "--sleep", 0.1, "--checkpoint", 0, "--out", "cut")
+    process = start(toy, tmp_path, "train", "toy", "--steps", 30, "--checkpoint", 0, "--out", "cut", sleep=0.1)
     wait_for(tmp_path / "cut/checkpoint.pt", process)
     time.sleep(0.5)
     process.send_signal(signal.SIGKILL)
@@ -95,7 +95,7 @@ def test_kill_9_and_resume_give_the_same_weights(toy, mpcli, tmp_path):
     assert record(cut)["status"] == "running"
     reached = torch.load(cut / "checkpoint.pt", weights_only=True)["step"]
     assert 0 < reached < 30
-    result = mpcli("train", cut, "--resume", "--sleep", 0)
+    result = mpcli("train", cut, "--resume")
     assert result.code == 0, result.err
     assert f"after step {reached}" in result.err
     assert weights(cut) == weights(tmp_path / whole)
@@ -105,7 +105,7 @@ def test_kill_9_and_resume_give_the_same_weights(toy, mpcli, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_a_checkpoint_and_exits_130(toy, mpcli, tmp_path, number):
-    process = start(toy, tmp_path, "train", "toy", "--steps", 10000, "--sleep", 0.02, "--checkpoint", 0, "--out", "cut")
+    process = start(toy, tmp_path, "train", "toy", "--steps", 10000, "--checkpoint", 0, "--out", "cut", sleep=0.02)
     wait_for(tmp_path / "cut/checkpoint.pt", process)
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -164,7 +164,7 @@ def test_two_runs_of_one_second_have_two_directories(tmp_path, monkeypatch):
 
 
 def test_two_processes_cannot_work_on_one_run(toy, mpcli, tmp_path):
-    process = start(toy, tmp_path, "train", "toy", "--steps", 10000, "--sleep", 0.05, "--checkpoint", 0, "--out", "run")
+    process = start(toy, tmp_path, "train", "toy", "--steps", 10000, "--checkpoint", 0, "--out", "run", sleep=0.05)
     wait_for(tmp_path / "run/checkpoint.pt", process)
     try:
         second = mpcli("train", "run", "--resume")

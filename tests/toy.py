@@ -6,6 +6,8 @@ TRAINER = '''"""Toy: a line fitted by gradient descent.
 
 Somebody, 1999.
 """
+import os
+import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -32,14 +34,12 @@ class Line(torch.nn.Module):
         return self.linear(x)
 
 
-def train(cfg: Config, run: Run, nan_at: int = -1, sleep: float = 0.0, noisy: bool = True) -> None:
+def train(cfg: Config, run: Run, nan_at: int = -1, noisy: bool = True) -> None:
     model = run.place(Line(cfg, inputs=3))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     batches = lambda step: torch.randn(5, 3, generator=torch.Generator().manual_seed(run.seed + 7 * step))
     for step, x in enumerate(run.track(batches, cfg.steps, model=model, adam=adam)):
-        import time
-
-        time.sleep(sleep)
+        time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
         loss = ((model(x) - x.sum() + noisy * torch.randn(())) ** 2).mean()
         if step == nan_at:
             loss = loss * float("nan")

@@ -176,7 +176,7 @@ def framing(
 ) -> Cameras:
     """`n` cameras of an `orbit` around points, as near as all of them can be for each to see every point.
 
-    Without a width the picture is as wide as the points need, within 0.7 and 2 heights. `zoom` enlarges what is seen.
+    Without a width the picture is as wide as the points need, within 0.5 and 2 heights. `zoom` enlarges what is seen.
     """
     field = math.tan(0.25)  # of the picture's half height at distance 1: a moderate telephoto lens
     points = points.double()
@@ -184,7 +184,7 @@ def framing(
     around = orbit(n, 1.0, elevation, up=up, width=height, height=height, azimuth=azimuth).pose[:, :3, :3]
     axes = [(points - middle) @ directions for directions in around.to(points)]  # n times right, up, back [N, 3]
     right, high = (max(float(x[:, axis].abs().max()) for x in axes) for axis in (0, 1))
-    aspect = width / height if width else min(2.0, max(0.7, right / max(high, 1e-9)))
+    aspect = width / height if width else min(2.0, max(0.5, right / max(high, 1e-9)))
     room = 0.94 * field  # leaving a margin
     near = (torch.maximum(x[:, 1].abs(), x[:, 0].abs() / aspect) / room + x[:, 2] for x in axes)
     distance = max(1e-9, *(float(x.max()) for x in near))

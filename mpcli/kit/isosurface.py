@@ -80,21 +80,24 @@ def extract(
     *,
     heading: str = "",
     up: tuple[float, float, float] = Z,
+    azimuth: float = 0.5,
 ) -> None:
     """What the verb `marching_cubes` of a page does: see `marching_cubes` and `write`; `fitted` is the default box."""
     box = grid.box(fitted)
     surface = marching_cubes(field, box, grid.resolution, grid.level, grid.method, lipschitz, device=run.device)
-    write(run, surface, heading, up)
+    write(run, surface, heading, up, azimuth)
 
 
-def write(run: Run, surface: Surface, heading: str = "", up: tuple[float, float, float] = Z) -> None:
+def write(
+    run: Run, surface: Surface, heading: str = "", up: tuple[float, float, float] = Z, azimuth: float = 0.5
+) -> None:
     """Writes mesh.ply, or the format that the user asks for, and mesh.png; reports what the surface cost.
 
-    The picture stands with `up` upwards, under a heading, which is the run's where none is given.
+    The picture is seen as `raster.portrait` says, under a heading, which is the run's where none is given.
     """
     mesh = surface.mesh()
     run.mesh("mesh.ply", mesh)
-    run.figure("mesh.png", raster.portrait(mesh, heading or run.heading, up))
+    run.figure("mesh.png", raster.portrait(mesh, heading or run.heading, up, azimuth))
     vertices, faces, share = len(surface.vertices), len(surface.faces), surface.asked / surface.points
     run.say(f"{vertices} vertices, {faces} faces; asked at {surface.asked} points, {share:.2%} of the lattice")
     run.result(vertices=vertices, faces=faces, asked=share)

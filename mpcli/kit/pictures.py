@@ -80,9 +80,11 @@ def tiles(
     left = MARGIN + (max(map(_width, rows)) + MARGIN if any(rows) else 0)
     spans = _spans(columns, across)
     names = [wrapped(name, (last - first) * step_x, break_words=False) for name, first, last in spans]
-    upright = all(_width(n) <= (last - first) * step_x for n, (_, first, last) in zip(names, spans, strict=True))
-    names = names if upright else [name for name, _, _ in spans]
-    over = max((_height(n) if upright else _width(n) for n in names), default=-MARGIN) + MARGIN
+    # A name with a word that is wider than its column is turned by a right angle.
+    turned = [_width(text) > (last - first) * step_x for text, (_, first, last) in zip(names, spans, strict=True)]
+    names = [name if turn else text for text, turn, (name, _, _) in zip(names, turned, spans, strict=True)]
+    sizes = [_width(text) if turn else _height(text) for text, turn in zip(names, turned, strict=True)]
+    over = max(sizes) + MARGIN if sizes else 0
     width = left + sheet.shape[1] + MARGIN + (90 if scale else 0)
     heading = wrapped(heading, width - 2 * MARGIN)
     top = MARGIN + (_height(heading, HEADING) + MARGIN if heading else 0) + over
@@ -92,9 +94,9 @@ def tiles(
     made.figimage(sheet, left, MARGIN)
     if heading:
         made.text(0.5, 1 - MARGIN / height, heading, size=HEADING, ha="center", va="top")
-    for name, (_, first, last) in zip(names, spans, strict=True):
+    for name, turn, (_, first, last) in zip(names, turned, spans, strict=True):
         x, y = left + GAP / 2 + (first + last) / 2 * step_x, top - MARGIN / 2
-        made.text(x / width, 1 - y / height, name, size=NAME, ha="center", va="bottom", rotation=0 if upright else 90)
+        made.text(x / width, 1 - y / height, name, size=NAME, ha="center", va="bottom", rotation=90 if turn else 0)
     for row, name in enumerate(rows[:down]):
         x, y = left - MARGIN, top + GAP / 2 + (row + 0.5) * step_y
         made.text(x / width, 1 - y / height, name, size=NAME, ha="right", va="center")

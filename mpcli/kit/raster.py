@@ -165,8 +165,14 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
-def portrait(mesh: trimesh.Trimesh, heading: str, up: Sequence[float] = (0.0, 0.0, 1.0), size: int = 360) -> Figure:
-    """A picture of a mesh from in front and above, under a heading.
+def portrait(
+    mesh: trimesh.Trimesh,
+    heading: str,
+    up: Sequence[float] = (0.0, 0.0, 1.0),
+    azimuth: float = 0.5,
+    size: int = 360,
+) -> Figure:
+    """A picture of a mesh from above under a heading; `azimuth` as in `mpcli.kit.cameras.orbit`, `size` its height.
 
     Raises:
         InputError: the mesh has no faces, or a coordinate that is not finite.
@@ -174,7 +180,7 @@ def portrait(mesh: trimesh.Trimesh, heading: str, up: Sequence[float] = (0.0, 0.
     meshes.require_faces(mesh, "mesh")
     mesh = meshes.fitted(mesh)
     points = torch.tensor(mesh.vertices[np.unique(mesh.faces)])
-    camera = framing(points, up, 0.5, 0.5, height=size)
+    camera = framing(points, up, azimuth, 0.5, height=size)
     sides = f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces"
     return tiles(render_mesh(mesh, camera, background=(1.0, 1.0, 1.0), specular=0.15), f"{heading}\n{sides}")
 

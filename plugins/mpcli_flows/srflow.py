@@ -232,7 +232,7 @@ def sample(
     y = small(x)
     draws = [model.enlarge(y, temperature) for _ in range(each)]
     shown = F.interpolate(y, scale_factor=float(FACTOR), mode="nearest")
-    names = ["small", "bicubic", "temperature 0", f"draws at temperature {temperature:g}", *[""] * (each - 1), "true"]
+    names = ["small", "bicubic", "z = 0", f"draws at temperature {temperature:g}", *[""] * (each - 1), "true"]
     rows = torch.stack([shown, large(y), model.enlarge(y, 0.0), *draws, x], 1)
     heading = f"{trained.heading}\ntest pictures made small, and enlarged {FACTOR} times again"
     run.figure("samples.png", tiles(rows, heading, names))

@@ -249,7 +249,7 @@ def sample(
             names.append(f"{value:+.2g}" if abs(value) > 1e-6 else "+0")
         columns.append(model.image(model.edit(w, a, wanted)))
     what = "to each class" if attribute == "class" else f"of {attribute}, by deviations"
-    run.figure("edits.png", tiles(torch.stack(columns, 1), f"{trained.heading}\nedits {what}", names))
+    run.figure("edits.png", tiles(torch.stack(columns, 1), f"{trained.heading}\n{model.data}, edits {what}", names))
 
 
 def evaluate(

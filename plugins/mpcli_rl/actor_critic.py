@@ -20,6 +20,7 @@ Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage
 Schulman et al., Proximal Policy Optimization Algorithms, 2017. arXiv:1707.06347
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,10 +32,9 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.old_checks import gradient, identity, inequality
+from mpcli.checks import Case, Draw, Sides, gradient, identity, inequality, uniform
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, playing, stepping
+from mpcli_rl.kit import curves, playing, small, stepping
 from mpcli_rl.kit.policy import Policy, network, shapes, world
 
 
@@ -206,105 +206,74 @@ def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy e
 
 
 def gradcheck() -> Iterator[Case]:
-    ppo = Config("ppo", gamma=0.9, lam=0.7)
+    a2c, ppo = Config(gamma=0.9, lam=0.7, entropy=0.3), Config("ppo", gamma=0.9, lam=0.7)
+    world = ((3, 2), (3, 2, 4), (3, 2), (3,))  # logits of pi and of p, whose last state is the end, r, any V
 
-    def world_of_three(
-        g: torch.Generator,
-    ) -> tuple[Tensor, ...]:  # pi [S, A], p [S, A, S] that loses some, r, any V [S]
-        pi, r = torch.rand(2, 3, 2, generator=g, dtype=torch.float64)
-        p = torch.rand(3, 2, 4, generator=g, dtype=torch.float64)
-        p = p / p.sum(-1, keepdim=True)
-        return pi / pi.sum(1, keepdim=True), p[..., :3], r, torch.randn(3, generator=g, dtype=torch.float64)
+    def advantage(pi: Tensor, p: Tensor, r: Tensor, other: Tensor) -> Sides:
+        pi, p = pi.softmax(1), p.softmax(2)
+        q = small.worth(p[..., :3], r, pi, 0.9)
+        end = torch.tensor([0, 0, 0, 1.0]).double()
 
-    def values(pi: Tensor, p: Tensor, r: Tensor) -> Tensor:
-        """V of a policy: the solution of v = r + gamma P v. The last column of p, left out, is the end."""
-        under = torch.einsum("sa,sat->st", pi, p)
-        return torch.linalg.solve(torch.eye(3, dtype=torch.float64) - 0.9 * under, (pi * r).sum(1))
+        def expected(v: Tensor) -> Tensor:
+            """E[delta | s, a] over where the world goes; what the end is thought to be worth must not matter."""
+            ahead, here = torch.cat([v, v.new_tensor([7.0])]).expand(1, 3, 2, 4), v[None, :, None, None]
+            parts = r[None, ..., None].expand(ahead.shape), end.expand(ahead.shape), end.expand(ahead.shape)
+            return (p * advantages(ppo, *parts, here.expand(ahead.shape), ahead)[0]).sum(2)
 
-    def expected_delta(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        """E[A_t | s, a] of one step, by the page's own function, over where the world goes."""
-        found = torch.zeros(3, 2, dtype=torch.float64)
-        for s in range(3):
-            for a in range(2):
-                reward, here = r[s, a].expand(4), v[s].expand(4)
-                following, end = torch.cat([v, v.new_full((1,), 7.0)]), torch.tensor([0, 0, 0, 1.0]).double()
-                one = advantages(ppo, *(x[None] for x in (reward, end, end, here, following)))[0]
-                found[s, a] = torch.cat([p[s, a], 1 - p[s, a].sum(0, keepdim=True)]) @ one
-        return found
+        v = (pi * q).sum(1)
+        return expected(v), q - v[:, None], expected(other)
 
-    def advantage(pi: Tensor, p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        """Q - V of the policy, exactly."""
-        v = values(pi, p, r)
-        return r + 0.9 * p @ v - v[:, None]
+    name = "E[delta | s, a] = Q(s, a) - V(s) where V is the value of the policy"
+    yield identity(name, advantage, *world, mistake="any other V")
 
-    yield identity(
-        "E[delta | s, a] = Q(s, a) - V(s) where V is the value of the policy",
-        lambda pi, p, r, v: expected_delta(p, r, values(pi, p, r)),
-        advantage,
-        world_of_three,
-        printed=lambda pi, p, r, v: expected_delta(p, r, v),
-    )
-
-    def rollout(g: torch.Generator) -> tuple[Tensor, ...]:  # r, end, over, v, following, each [T, N]
-        r, v, following = torch.randn(3, 9, 2, generator=g, dtype=torch.float64)
-        end, over = torch.zeros(2, 9, 2, dtype=torch.float64)
-        end[3, 0] = over[3, 0] = over[5, 1] = 1  # one episode ends, another is cut
-        return r, end, over, v, torch.where(over == 1, following, v.roll(-1, 0))
-
-    def by_returns(r: Tensor, end: Tensor, over: Tensor, v: Tensor, following: Tensor) -> Tensor:
+    def averaged(r: Tensor, v: Tensor, reached: Tensor) -> Sides:
         """(1 - lambda) sum_n lambda^(n-1) (n-step advantage), the last with all the weight that is left."""
-        a = torch.zeros_like(r)
-        for t in range(9):
-            for n in range(2):
-                total, weight, k = torch.zeros(()).double(), 1.0, t
-                while True:
-                    total = total + 0.9 ** (k - t) * r[k, n]
-                    ahead = total + 0.9 ** (k - t + 1) * (1 - end[k, n]) * following[k, n] - v[t, n]
-                    if over[k, n] or k == 8:
-                        a[t, n] += weight * ahead
-                        break
-                    a[t, n] += weight * (1 - 0.7) * ahead
-                    weight, k = weight * 0.7, k + 1
-        return a
+        over = torch.zeros_like(r)
+        over[3, 0] = over[5, 1] = 1  # one episode ends, another is cut
+        end = over * torch.tensor([1, 0])
+        following, found = torch.where(over == 1, reached, v.roll(-1, 0)), torch.zeros_like(r)
+        for t, n in itertools.product(range(9), range(2)):
+            total, weight = -v[t, n], 1.0
+            for k in range(t, 9):
+                total = total + 0.9 ** (k - t) * r[k, n]
+                last = bool(over[k, n]) or k == 8
+                ahead = total + 0.9 ** (k - t + 1) * (1 - end[k, n]) * following[k, n]
+                found[t, n] += weight * (1 if last else 0.3) * ahead
+                weight *= 0.7
+                if last:
+                    break
+        parts = over, v, following
+        return advantages(ppo, r, end, *parts), found, advantages(ppo, r, over, *parts)
 
-    yield identity(
-        "A_t = delta_t + gamma lambda A_{t+1} is the lambda-weighted mean of the n-step advantages",
-        partial(advantages, ppo),
-        by_returns,
-        rollout,
-        printed=lambda r, end, over, *v: advantages(ppo, r, over, over, *v),  # a step limit taken for the end
-    )
+    name = "A_t = delta_t + gamma lambda A_{t+1} is the lambda-weighted mean of the n-step advantages"
+    yield identity(name, averaged, *((9, 2),) * 3, mistake="a step limit taken for the end")
 
-    def minibatch(g: torch.Generator) -> tuple[Tensor, ...]:  # log pi, log pi_old, A, far and near the old policy
-        old, a = -torch.rand(2, 40, generator=g, dtype=torch.float64)
-        return old + torch.randn(40, generator=g, dtype=torch.float64) / 3, old, (a + 0.5) * 4
-
-    def kept(log_pi: Tensor, old: Tensor, a: Tensor) -> Tensor:
+    def clipped(log_pi: Tensor, old: Tensor, a: Tensor) -> Sides:
         rho = (log_pi - old).exp()
-        free = torch.where(a > 0, rho < 1.2, rho > 0.8)
-        return -torch.where(free, rho * a, 0) / 40
+        kept = -torch.where(torch.where(a > 0, rho < 1.2, rho > 0.8), rho * a, 0) / 40
+        return actor_loss(ppo, log_pi, old, a), kept, torch.where((rho - 1).abs() < 0.2, kept, 0)
 
-    yield gradient(
-        "ppo: the slope is -rho A, and nothing once A has moved rho past 1 + c or 1 - c",
-        partial(actor_loss, ppo),
-        kept,
-        minibatch,
-        printed=lambda log_pi, old, a: torch.where(((log_pi - old).exp() - 1).abs() < 0.2, kept(log_pi, old, a), 0),
-    )
-    yield identity(
-        "where pi = pi_old, ppo and a2c have one gradient",
-        lambda log_pi, old, a: slope(actor_loss, ppo, old, old, a),
-        lambda log_pi, old, a: slope(actor_loss, Config("a2c"), old, old, a),
-        minibatch,
-    )
-    yield inequality(
-        "the clipped objective is never above the plain one",
-        lambda log_pi, old, a: -actor_loss(ppo, log_pi, old, a),
-        lambda log_pi, old, a: ((log_pi - old).exp() * a).mean(),
-        minibatch,
-    )
+    near: tuple[Draw, ...] = (uniform(-1, 0, 40), uniform(-1, 0, 40), (40,))  # log pi, log pi_old, A
+    name = "ppo: the slope is -rho A, and nothing once A has moved rho past 1 + c or 1 - c"
+    yield gradient(name, clipped, *near, mistake="nothing wherever rho is out of its range")
 
+    def same(log_pi: Tensor, a: Tensor) -> Sides:
+        slopes = (torch.func.grad(partial(actor_loss, cfg))(log_pi, log_pi, a) for cfg in (ppo, a2c))
+        return tuple(slopes)
 
-def slope(function: Any, cfg: Config, log_pi: Tensor, *rest: Tensor) -> Tensor:
-    leaf = log_pi.clone().requires_grad_()
-    return torch.autograd.grad(function(cfg, leaf, *rest), leaf)[0]
+    yield identity("where pi = pi_old, ppo and a2c have one gradient", same, (40,), (40,))
+
+    def pessimistic(log_pi: Tensor, old: Tensor, a: Tensor) -> Sides:
+        return -actor_loss(ppo, log_pi, old, a), ((log_pi - old).exp() * a).mean()
+
+    yield inequality("the clipped objective is never above the plain one", pessimistic, *near)
+
+    def whole(s: Tensor, w: Tensor, u: Tensor, a: Tensor, goal: Tensor) -> Sides:
+        model = ActorCritic(Config(hidden=()), 3, actions=2, low=(), high=()).double()
+        nn.utils.vector_to_parameters(torch.cat([w.ravel(), u.new_zeros(2), u, u.new_zeros(1)]), model.parameters())
+        log_pi = (s @ w.T).log_softmax(1)
+        entropy, action = -(log_pi.exp() * log_pi).sum(1), torch.arange(6) % 2
+        right = -(a * log_pi[torch.arange(6), action]) + (goal - s @ u) ** 2 / 2 - 0.3 * entropy
+        return loss(a2c, model, s, action, a, a, goal), right.mean()
+
+    yield identity("L = E[-A log pi + (R - V)^2 / 2 - beta H(pi)]", whole, (6, 3), (2, 3), (3,), (6,), (6,))

@@ -12,7 +12,6 @@ later. The best arm of ten pays 1.54 in the mean.
 Sutton and Barto, Reinforcement Learning: An Introduction, 2nd edition, 2018, sections 2.2 to 2.4 and Figure 2.2.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,13 +19,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, identity, inequality
 from mpcli.errors import InputError
-from mpcli.old_checks import identity, inequality
+from mpcli.kit import pictures
 from mpcli.run import Run
 from mpcli_rl.kit import curves
 
@@ -109,11 +107,8 @@ def rl_run(
 
 def picture(run: Run, cfg: Config, history: curves.Series) -> None:
     """Write rewards.csv and rewards.png: mean reward, and share of tasks in which the best arm was pulled, by step."""
-    with run.file("rewards.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows((int(step), *rest) for step, *rest in history.rows)
-    figure = Figure((9, 4), layout="constrained")
+    run.table("rewards.csv", history.columns, ((int(step), *rest) for step, *rest in history.rows))
+    figure = pictures.figure(run.heading, 1080)
     steps = history.column("step")
     for axes, what, label in zip(
         figure.subplots(1, 2), ("reward", "best"), ("mean reward", "share of tasks on the best arm"), strict=True
@@ -123,48 +118,42 @@ def picture(run: Run, cfg: Config, history: curves.Series) -> None:
             axes.plot(steps, values, linewidth=1, label=f"epsilon {epsilon:g}" if epsilon else "greedy")
         axes.set(xlabel="pull", ylabel=label)
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8)
-    with run.file("rewards.png") as path:
-        figure.savefig(path, dpi=120)
+    legend = axes.get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=len(cfg.epsilons), fontsize=pictures.NAME)
+    run.figure("rewards.png", figure)
 
 
 def gradcheck() -> Iterator[Case]:
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # Q [k], what the arms pay [k], epsilon
-        q, pay = torch.randn(2, 6, generator=g, dtype=torch.float64)
-        return q, pay, 0.05 + 0.4 * torch.rand((), generator=g, dtype=torch.float64)
+    def thousandths(g: torch.Generator) -> Tensor:
+        return torch.randint(50, 450, (), generator=g).double() / 1000
 
-    def expected(q: Tensor, pay: Tensor, epsilon: Tensor) -> Tensor:
-        """E[R], by the page's own choice over both outcomes of chance and all arms."""
-        total = torch.zeros((), dtype=q.dtype)
-        for chance, weight in ((0.0, epsilon), (1.0, 1 - epsilon)):
-            for other in range(6):
-                arm = int(choose(q.numpy(), epsilon.numpy(), np.array(chance), np.array(other)))
-                total = total + weight / 6 * pay[arm]
-        return total
+    def pays(q: Tensor, pay: Tensor, epsilon: Tensor) -> Tensor:
+        """E[R] of what is chosen, over a fine grid of chances and all arms."""
+        chance = (np.arange(1000)[:, None] + 0.5) / 1000
+        return pay[torch.from_numpy(choose(q.numpy(), epsilon.numpy(), chance, np.arange(len(q))))].mean()
 
-    def running(rewards: Tensor) -> Tensor:
-        q = np.zeros(1)
-        for n, reward in enumerate(rewards.numpy(), 1):
-            q = improved(q, np.array([n]), reward)
-        return torch.from_numpy(q)
+    def earned(q: Tensor, pay: Tensor, epsilon: Tensor) -> Sides:
+        greedy, random = pay[q.argmax()], pay.mean()
+        right, printed = (1 - epsilon) * greedy + epsilon * random, epsilon * greedy + (1 - epsilon) * random
+        return pays(q, pay, epsilon), right, printed
 
     yield identity(
         "epsilon-greedy earns (1 - epsilon) of the arm that looks best, epsilon of the mean arm",
-        expected,
-        lambda q, pay, epsilon: (1 - epsilon) * pay[q.argmax()] + epsilon * pay.mean(),
-        draw,
-        # Greedy with probability epsilon, and random otherwise.
-        printed=lambda q, pay, epsilon: epsilon * pay[q.argmax()] + (1 - epsilon) * pay.mean(),
+        earned,
+        *((6,), (6,), thousandths),
+        printed=Printed("000 12.4", "greedy with probability epsilon", "random with probability epsilon"),
     )
-    yield identity(
-        "Q <- Q + (R - Q) / N is the mean of all rewards, whatever Q began with",
-        running,
-        lambda rewards: rewards.mean()[None],
-        lambda g: (1 + torch.randn(17, generator=g, dtype=torch.float64),),
-    )
-    yield inequality(
-        "even knowing the arms, exploring costs: (1 - epsilon) max + epsilon mean <= max",
-        lambda q, pay, epsilon: expected(pay, pay, epsilon),
-        lambda q, pay, epsilon: pay.max(),
-        draw,
-    )
+
+    def running(rewards: Tensor, first: Tensor) -> Sides:
+        q = first.numpy()
+        for n, reward in enumerate(rewards.numpy(), 1):
+            q = improved(q, np.array(n), reward)
+        return q, rewards.mean()
+
+    yield identity("Q <- Q + (R - Q) / N is the mean of all rewards, whatever Q began with", running, (17,), ())
+
+    def exploring(pay: Tensor, epsilon: Tensor) -> Sides:
+        return pays(pay, pay, epsilon), pay.max()
+
+    name = "even knowing the arms, exploring costs: (1 - epsilon) max + epsilon mean <= max"
+    yield inequality(name, exploring, (6,), thousandths)

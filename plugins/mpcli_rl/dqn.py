@@ -31,9 +31,8 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Draw, Printed, Sides, gradient, identity, inequality, uniform
 from mpcli.kit.layers import by_numpy
-from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping, worlds
 
@@ -227,69 +226,69 @@ def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy e
 
 
 def gradcheck() -> Iterator[Case]:
-    squared, huber, double = Config((5,), 0.9), Config((5,), 0.9, "huber"), Config((5,), 0.9, "squared", True)
+    squared, huber, double = Config(gamma=0.9), Config(gamma=0.9, loss="huber"), Config(gamma=0.9, double=True)
 
-    def network(theta: Tensor) -> Q:  # theta [38] -> Q from states of 3 numbers to 3 actions
-        q = Q(squared, (3,), 3).double()
+    def network(theta: Tensor) -> Q:  # theta [21] -> Q from states of 2 numbers to 3 actions
+        q = Q(Config((3,)), (2,), 3).double()
         nn.utils.vector_to_parameters(theta, q.parameters())
         return q
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # theta, theta-, s, a, s', r, end
-        theta, frozen = torch.randn(2, 38, generator=g, dtype=torch.float64)
-        s, following = torch.randn(2, 6, 3, generator=g, dtype=torch.float64)
-        a, r = torch.randint(3, (6,), generator=g), torch.randn(6, generator=g, dtype=torch.float64)
-        return theta, frozen, s, a, following, r, torch.tensor([0, 0, 0, 0, 1, 1], dtype=torch.float64)
-
-    def y(cfg: Config, theta: Tensor, frozen: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
-        return target(cfg, network(theta), network(frozen), *outcome)
-
-    def total(cfg: Config, *drawn: Tensor) -> Tensor:
-        return loss(cfg, network(drawn[0]), drawn[2], drawn[3], y(cfg, *drawn))
-
     def slope(value: Tensor, q: nn.Module) -> Tensor:
-        return torch.cat([part.ravel() for part in torch.autograd.grad(value, list(q.parameters()))])
+        return nn.utils.parameters_to_vector(torch.autograd.grad(value, list(q.parameters()), retain_graph=True))
 
-    def backward(cfg: Config, *drawn: Tensor) -> Tensor:
-        """What `error.backward()` gives on this page."""
-        q = network(drawn[0])
-        return slope(loss(cfg, q, drawn[2], drawn[3], y(cfg, *drawn)), q)
+    def actions(g: torch.Generator) -> Tensor:
+        return torch.randint(3, (6,), generator=g)
 
-    def by_hand(residual: bool, theta: Tensor, _: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
-        """-E[d grad Q(s, a)] with d = y - Q(s, a), one transition at a time; `residual` sends it through y as well."""
-        q, slopes = network(theta), torch.zeros_like(theta)
-        for s_i, a_i, following, r, end in zip(s, a, *outcome, strict=True):
-            value, best = q(s_i)[a_i], 0.9 * (1 - end) * q(following).max()
-            slopes -= (r + best - value).item() * slope(value - best if residual else value, q) / len(a)
-        return slopes
-
-    def chosen_and_valued(theta: Tensor, frozen: Tensor, s: Tensor, a: Tensor, *outcome: Tensor) -> Tensor:
-        rows = zip(network(theta)(outcome[0]).tolist(), network(frozen)(outcome[0]).tolist(), *outcome[1:], strict=True)
-        return torch.stack([r + (0 if end else 0.9 * v[c.index(max(c))]) for c, v, r, end in rows])
+    end = torch.tensor([0, 0, 0, 0, 1, 1], dtype=torch.float64)
+    played: tuple[Draw, ...] = ((21,), (6, 2), actions, (6, 2), (6,))  # theta, s, a, s', r
 
     for cfg in (squared, huber):
+
+        def frozen(theta: Tensor, s: Tensor, a: Tensor, *outcome: Tensor, cfg: Config = cfg) -> Sides:
+            following, r, still = outcome
+            q = network(theta)
+            error = loss(cfg, q, s, a, target(cfg, q, network(still), following, r, end))
+            return error, slope(error, q)
+
         name = f"backward is the slope of L in theta while theta- stands still ({cfg.loss})"
-        yield gradient(name, partial(total, cfg), partial(backward, cfg), draw)
+        yield gradient(name, frozen, *played, (21,))
+
+    def half(theta: Tensor, s: Tensor, a: Tensor, following: Tensor, r: Tensor) -> Sides:
+        q = network(theta)
+        values = q(s).gather(1, a[:, None]).squeeze(1)
+        d = r + 0.9 * (1 - end) * q(following).amax(1) - values
+        error = loss(squared, q, s, a, target(squared, q, q, following, r, end))
+        return slope(error, q), -slope((d.detach() * values).mean(), q), slope((d**2).mean() / 2, q)
+
+    name = "with theta- = theta: the gradient goes only through Q(s, a), -E[d grad Q(s, a)]"
     yield identity(
-        "with theta- = theta: the gradient goes only through Q(s, a), -E[d grad Q(s, a)]",
-        lambda theta, frozen, *rest: backward(squared, theta, theta, *rest),
-        partial(by_hand, False),
-        draw,
-        printed=partial(by_hand, True),
+        name, half, *played, printed=Printed("(271)", "through all of theta", "through Q(s, a; theta) alone")
     )
-    yield gradient(
-        "Huber: H'(d) = d cut to [-1, 1]",
-        lambda d: loss(huber, nn.Identity(), d, torch.zeros(9, dtype=torch.int64), torch.zeros_like(d[:, 0])) * 9,
-        lambda d: d.clamp(-1, 1),
-        lambda g: (3 * torch.randn(9, 1, generator=g, dtype=torch.float64),),
-    )
-    yield identity(
-        "double: theta chooses, theta- values", partial(y, double), chosen_and_valued, draw, printed=partial(y, squared)
-    )
-    yield inequality("the double target is never above the plain one", partial(y, double), partial(y, squared), draw)
-    yield identity(
-        "nothing follows the end: y = r",
-        lambda *drawn: y(squared, *drawn)[4:],
-        lambda *drawn: drawn[5][4:],
-        draw,
-        printed=lambda *drawn: y(squared, *drawn[:6], torch.zeros(6))[4:],
-    )
+
+    def cut(d: Tensor) -> Sides:
+        zeros = torch.zeros(9, dtype=torch.int64)
+        return loss(huber, nn.Identity(), d, zeros, zeros.double()) * 9, d.clamp(-1, 1)
+
+    yield gradient("Huber: H'(d) = d cut to [-1, 1]", cut, uniform(-3, 3, 9, 1))
+
+    def ahead(cfg: Config, theta: Tensor, still: Tensor, following: Tensor, r: Tensor) -> Tensor:
+        return target(cfg, network(theta), network(still), following, r, end)
+
+    def doubled(*drawn: Tensor) -> Sides:
+        theta, still, following, r = drawn
+        best, value = network(theta)(following).argmax(1), network(still)(following)
+        return ahead(double, *drawn), r + 0.9 * (1 - end) * value[torch.arange(6), best], ahead(squared, *drawn)
+
+    fork = ((21,), (21,), (6, 2), (6,))  # theta, theta-, s', r
+    yield identity("double: theta chooses, theta- values", doubled, *fork, mistake="theta- does both")
+
+    def below(*drawn: Tensor) -> Sides:
+        return ahead(double, *drawn), ahead(squared, *drawn)
+
+    yield inequality("the double target is never above the plain one", below, *fork)
+
+    def ended(*drawn: Tensor) -> Sides:
+        r, best = drawn[3], network(drawn[1])(drawn[2]).amax(1)
+        return ahead(squared, *drawn)[4:], r[4:], (r + 0.9 * best)[4:]
+
+    yield identity("nothing follows the end: y = r", ended, *fork, mistake="a value after the end")

@@ -29,10 +29,9 @@ from annotated_types import Ge, Interval
 from scipy.stats import chi2
 from torch import Tensor
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity
+from mpcli.checks import Case, Draw, Sides, identity
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import mdp, stepping, tabular, worlds
+from mpcli_rl.kit import mdp, small, stepping, tabular, worlds
 from mpcli_rl.q_learning import target
 
 ENOUGH = 30  # times a state came before a pair, for the test of the Markov property
@@ -69,9 +68,10 @@ class Model:
         self.outcomes[pair].append(step)
         self.steps.append(step)
 
-    def imagine(self) -> Step:
-        """A step from a pair that was seen, each alike; its outcome as often as it was seen."""
-        return random.choice(self.outcomes[random.choice(self.pairs)])
+    def imagine(self, which: float, outcome: float) -> Step:
+        """By two chances in [0, 1): a pair that was seen, each alike, and an outcome as often as it was seen."""
+        seen = self.outcomes[self.pairs[int(which * len(self.pairs))]]
+        return seen[int(outcome * len(seen))]
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": torch.tensor(self.steps, dtype=torch.float64).reshape(-1, 5)}
@@ -108,7 +108,7 @@ def rl_run(
         learn(s, a, r, reached, terminated)
         model.remember((s, a, r, int(reached), terminated))
         for _ in range(cfg.planning):
-            learn(*model.imagine())
+            learn(*model.imagine(random.random(), random.random()))
         run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
         if episodes and len(agent.finished) >= episodes:
             break
@@ -171,11 +171,10 @@ def render(trained: Trained, run: Run) -> None:
 def gradcheck() -> Iterator[Case]:
     gamma = 0.8
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # twelve seen steps from 4 states by 2 actions, and Q [S, A]
-        s, reached = torch.randint(4, (2, 12), generator=g)
-        a, over = torch.randint(2, (2, 12), generator=g)
-        r, q = torch.randn(12, generator=g, dtype=torch.float64), torch.randn(4, 2, generator=g, dtype=torch.float64)
-        return s, a, r, reached, over, q
+    def whole(below: int) -> Draw:
+        return lambda g: torch.randint(below, (12,), generator=g)
+
+    seen: tuple[Draw, ...] = (whole(4), whole(2), (12,), whole(4), whole(2))  # s, a, r, s', end of twelve steps
 
     def remembered(*steps: Tensor) -> Model:
         model = Model()
@@ -183,45 +182,37 @@ def gradcheck() -> Iterator[Case]:
             model.remember((s, a, r, reached, bool(over)))
         return model
 
-    def planned(*drawn: Tensor) -> Tensor:
-        """E[target] of an imagined step, by the page's own target over all that the model can imagine."""
+    def imagined(model: Model) -> Iterator[tuple[float, Step]]:
+        """All that it can imagine, and with which probability."""
+        for i, pair in enumerate(model.pairs):
+            ways, n = len(model.pairs), len(model.outcomes[pair])
+            yield from ((1 / ways / n, model.imagine((i + 0.5) / ways, (j + 0.5) / n)) for j in range(n))
+
+    def counts(s: Tensor, a: Tensor, r: Tensor, reached: Tensor, over: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the pairs seen: which, [K, 5] how often each state, the end last, followed, [K] the mean reward."""
+        rows = torch.nn.functional.one_hot(2 * s + a, 8).double()  # [T, S A]
+        pairs = rows.sum(0).nonzero().squeeze(1)
+        n = rows.T @ torch.nn.functional.one_hot(torch.where(over == 1, 4, reached), 5).double()
+        return pairs, n[pairs], (rows.T @ r)[pairs] / n[pairs].sum(1)
+
+    def planned(*drawn: Tensor) -> Sides:
         *steps, q = drawn
-        model, rows = remembered(*steps), q.tolist()
-        total = 0.0
-        for pair in model.pairs:
-            outcomes = model.outcomes[pair]
-            total += sum(target(r, over, gamma, rows[t]) for _, _, r, t, over in outcomes) / len(outcomes)
-        return torch.tensor(total / len(model.pairs), dtype=q.dtype)
+        rows, model = q.tolist(), remembered(*steps)
+        found = sum(chance * target(r, over, gamma, rows[t]) for chance, (_, _, r, t, over) in imagined(model))
+        _, n, r = counts(*steps)
+        latest = [target(r, over, gamma, rows[t]) for _, _, r, t, over in (model.outcomes[x][-1] for x in model.pairs)]
+        backup = r + gamma * (n / n.sum(1, keepdim=True))[:, :4] @ q.amax(1)
+        return found, backup.mean(), sum(latest) / len(latest)
 
-    def estimated(*drawn: Tensor) -> Tensor:
-        """The same from the maximum-likelihood model: P = counts / visits, r = mean reward."""
-        s, a, r, reached, over, q = drawn
-        row = torch.nn.functional.one_hot(2 * s + a, 8).double()  # [T, S A]
-        visits = row.sum(0)
-        p = row.T @ (torch.nn.functional.one_hot(reached, 4) * (1 - over)[:, None]).double()
-        seen = visits > 0
-        backed = (row.T @ r)[seen] / visits[seen] + gamma * (p[seen] / visits[seen, None]) @ q.amax(1)
-        return backed.mean()
+    name = "an imagined step expects the backup of the model that is most likely"
+    yield identity(name, planned, *seen, (4, 2), mistake="the latest outcome alone remembered")
 
-    def last(*drawn: Tensor) -> Tensor:
-        """With only the latest outcome of each pair, as if the world were certain."""
-        *steps, q = drawn
-        model, rows = remembered(*steps), q.tolist()
-        ends = [model.outcomes[pair][-1] for pair in model.pairs]
-        targets = [target(r, over, gamma, rows[t]) for _, _, r, t, over in ends]
-        return torch.tensor(sum(targets) / len(targets), dtype=q.dtype)
+    def off(*drawn: Tensor) -> Sides:
+        *steps, logits = drawn
+        pairs, n, _ = counts(*steps)
+        p = logits.softmax(2)
+        truth = small.table(p[..., :4], torch.zeros(4, 2, dtype=p.dtype))
+        distance = (n / n.sum(1, keepdim=True) - p.flatten(0, 1)[pairs]).abs().sum(1) / 2
+        return wrong(remembered(*steps), truth), distance.mean()
 
-    yield identity(
-        "an imagined step expects the backup of the model that is most likely", planned, estimated, draw, printed=last
-    )
-    yield identity(
-        "one outcome a pair: its backup exactly, r + gamma max Q(s', .), r alone at an end",
-        lambda s, a, r, reached, over, q: last(s, a, r, reached, over, q),
-        lambda s, a, r, reached, over, q: torch.stack(
-            [
-                (r + gamma * (1 - over).double() * q[reached].amax(1))[((s == x) & (a == y)).nonzero()[-1, 0]]
-                for x, y in sorted(set(zip(s.tolist(), a.tolist(), strict=True)))
-            ]
-        ).mean(),
-        draw,
-    )
+    yield identity("model_error is the total variation, in the mean over the pairs seen", off, *seen, (4, 2, 5))

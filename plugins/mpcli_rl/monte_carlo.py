@@ -31,9 +31,8 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, identity, uniform
 from mpcli.errors import InputError
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, mdp, stepping, tabular, worlds
 
@@ -150,54 +149,36 @@ def render(trained: Trained, run: Run) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    def rewards(g: torch.Generator) -> tuple[Tensor, ...]:
-        gamma = 0.5 + 0.5 * torch.rand((), generator=g, dtype=torch.float64)
-        return torch.randn(9, generator=g, dtype=torch.float64), gamma
+    def backward(r: Tensor, gamma: Tensor) -> Sides:
+        step = torch.arange(len(r))
+        power = torch.triu(gamma ** (step - step[:, None]))  # gamma^(k - t) from t on
+        before = torch.cat([r.new_zeros(1), r[:-1]])
+        return returns(r.tolist(), float(gamma)), power @ r, power @ before
 
-    def backward(r: Tensor, gamma: Tensor) -> Tensor:
-        return torch.tensor(returns(r.tolist(), float(gamma)), dtype=r.dtype)
+    printed = Printed("(254)", "G_t = sum_k gamma^k R_{t+k}", "G_t = sum_k gamma^k R_{t+k+1}")
+    name = "G_t = R_{t+1} + gamma G_{t+1} = sum_k gamma^k R_{t+k+1}"
+    yield identity(name, backward, (9,), uniform(0.5, 1), printed=printed)
 
-    yield identity(
-        "G_t = R_{t+1} + gamma G_{t+1} = sum_k gamma^k R_{t+k+1}",
-        backward,
-        lambda r, gamma: torch.stack([(gamma ** torch.arange(len(r) - t) * r[t:]).sum() for t in range(len(r))]),
-        rewards,
-        # With R_{t+k}: the reward that was earned before the state was reached.
-        printed=lambda r, gamma: torch.stack(
-            [(gamma ** torch.arange(len(r) - t) * r.roll(1)[t:]).sum() for t in range(len(r))]
-        ),
-    )
+    # A world of one state: with probability p it goes on and earns r, else it ends with nothing: v = p (r + gamma v).
+    lone = uniform(0.1, 0.7), uniform(0.5, 1.5)
 
-    # A world of one state: with probability p it goes on and earns r, else it ends with nothing. Over all lengths of an
-    # episode, v = p (r + gamma v).
-    def lone(g: torch.Generator) -> tuple[Tensor, ...]:
-        p, r = torch.rand(2, generator=g, dtype=torch.float64)
-        return 0.1 + 0.6 * p, 0.5 + r
-
-    def mean(visits: str, p: Tensor, r: Tensor) -> Tensor:
-        """The expectation, over episodes, of the mean of the returns of one episode that enter, by enumeration."""
-        total = torch.zeros((), dtype=p.dtype)
-        for length in range(140):
+    def episodes(p: Tensor, r: Tensor, visits: str) -> Iterator[tuple[float, list[float]]]:
+        """The probability of every length of an episode, and the returns that count in it."""
+        for length in range(100):
             g = returns([float(r)] * length + [0.0], 0.9)
-            steps = counted([(0, 0)] * (length + 1), visits)
-            total = total + p**length * (1 - p) * sum(g[step] for step in steps) / len(steps)
-        return total
+            yield float(p**length * (1 - p)), [g[step] for step in counted([(0, 0)] * len(g), visits)]
 
-    yield identity(
-        "the first visit is unbiased: E[G] = v = p r / (1 - gamma p)",
-        lambda p, r: mean("first", p, r),
-        lambda p, r: p * r / (1 - 0.9 * p),
-        lone,
-        printed=lambda p, r: mean("every", p, r),
-    )
+    def one_episode(p: Tensor, r: Tensor) -> Sides:
+        first, every = (sum(c * sum(g) / len(g) for c, g in episodes(p, r, visits)) for visits in ("first", "every"))
+        return first, p * r / (1 - 0.9 * p), every
 
-    def pooled(p: Tensor, r: Tensor) -> Tensor:
-        """E[sum of the returns of all visits] / E[visits]: what every-visit means tend to."""
-        total = torch.zeros((), dtype=p.dtype)
-        for length in range(140):
-            total = total + p**length * (1 - p) * sum(returns([float(r)] * length + [0.0], 0.9))
-        return total * (1 - p)
+    name = "the first visit is unbiased: E[G] = v = p r / (1 - gamma p)"
+    yield identity(name, one_episode, *lone, mistake="the mean over every visit of one episode")
 
-    yield identity(
-        "every visit, over many episodes: E[sum of G] / E[visits] = v", pooled, lambda p, r: p * r / (1 - 0.9 * p), lone
-    )
+    def many_episodes(p: Tensor, r: Tensor) -> Sides:
+        total, visits = (
+            sum(parts) for parts in zip(*((c * sum(g), c * len(g)) for c, g in episodes(p, r, "every")), strict=True)
+        )
+        return total / visits, p * r / (1 - 0.9 * p)
+
+    yield identity("every visit, over many episodes: E[sum of G] / E[visits] = v", many_episodes, *lone)

@@ -18,7 +18,6 @@ Howard, Dynamic Programming and Markov Processes, 1960.
 Puterman and Shin, Modified policy iteration algorithms for discounted Markov decision problems, 1978.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -26,15 +25,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
-from scipy import sparse
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity, inequality
+from mpcli.checks import Case, Draw, Sides, identity, inequality
+from mpcli.kit import pictures
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, mdp, tabular
+from mpcli_rl.kit import curves, mdp, small, tabular
 from mpcli_rl.value_iteration import Bellman
 
 MOST = 20_000  # sweeps of value iteration for comparison
@@ -135,20 +132,16 @@ def sweeps_of_value_iteration(model: mdp.Table, gamma: float, bound: float) -> l
 
 def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bounds: list[float]) -> None:
     """Write convergence.csv and convergence.png: how near the optimum is known to be, after so many backups."""
-    with run.file("convergence.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows(history.rows)
-    figure = Figure((7, 4), layout="constrained")
+    run.table("convergence.csv", history.columns, history.rows)
+    figure = pictures.figure(run.heading)
     axes = figure.subplots()
     how = "a linear solve an iteration" if cfg.evaluation == "exact" else f"{cfg.sweeps} sweeps an iteration"
     axes.plot(backups, np.maximum(bounds, 1e-16), label="value iteration")
     mine = np.maximum(history.column("bound"), 1e-16)
     axes.plot(history.column("backups"), mine, "o-", markersize=3, label=f"policy iteration, {how}")
     axes.set(xlabel="backups", ylabel="bound of the error", yscale="log")
-    axes.legend(fontsize=8)
-    with run.file("convergence.png") as path:
-        figure.savefig(path, dpi=120)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
+    run.figure("convergence.png", figure)
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
@@ -162,62 +155,53 @@ def render(trained: Trained, run: Run) -> None:
 
 def gradcheck() -> Iterator[Case]:
     gamma = 0.8
-    exact, truncated = Config(gamma), Config(gamma, "truncated", 3)
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], r [S, A], pi [S], v [S]
-        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
-        r, v = torch.randn(5, 3, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
-        return p / p.sum(-1, keepdim=True), r, torch.randint(3, (5,), generator=g), v
+    def policy(g: torch.Generator) -> Tensor:
+        return torch.randint(3, (5,), generator=g)
 
-    def table(p: Tensor, r: Tensor) -> mdp.Table:
-        return mdp.Table(sparse.csr_array(p.reshape(15, 5).numpy()), r.numpy(), np.full(5, 0.2))
+    world: tuple[Draw, ...] = ((5, 3, 5), (5, 3), policy)  # logits of p, r, an action for each state
 
-    def worth(cfg: Config, p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
-        return torch.from_numpy(value(cfg, table(p, r), pi.numpy(), v.numpy()))
+    def evaluated(model: mdp.Table, pi: Tensor | Array, v: Tensor | None = None) -> Array:
+        """Exactly, or in three sweeps from v."""
+        cfg = Config(gamma) if v is None else Config(gamma, "truncated", 3)
+        return value(cfg, model, np.asarray(pi), np.zeros(5) if v is None else v.numpy())
 
-    def better(p: Tensor, r: Tensor, pi: Tensor) -> Tensor:
-        v = value(exact, table(p, r), pi.numpy(), np.zeros(5))
-        return torch.from_numpy(improved(table(p, r), pi.numpy(), v, gamma)[0])
+    def better(model: mdp.Table, pi: Tensor | Array) -> Array:
+        return improved(model, np.asarray(pi), evaluated(model, pi), gamma)[0]
 
-    def swept(k: int, p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
-        rows = torch.arange(5)
-        for _ in range(k):
+    def exact(logits: Tensor, r: Tensor, pi: Tensor) -> Sides:
+        p, rows, v = logits.softmax(2), torch.arange(5), torch.zeros(5, dtype=r.dtype)
+        for _ in range(150):
             v = r[rows, pi] + gamma * p[rows, pi] @ v
-        return v
+        return evaluated(small.table(p, r), pi), v
 
-    def iterated(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
-        for _ in range(20):
-            pi = better(p, r, pi)
-        return worth(exact, p, r, pi, v)
+    yield identity("v_pi = (I - gamma P_pi)^-1 r_pi, the limit of sweeps", exact, *world)
 
-    def optimum(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
-        policies = torch.cartesian_prod(*[torch.arange(3)] * 5)
-        rows = torch.arange(5)
-        chosen = torch.eye(5, dtype=p.dtype) - gamma * p[rows, policies]
-        return torch.linalg.solve(chosen, r[rows, policies]).amax(0)
+    def truncated(logits: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Sides:
+        p, rows, swept = logits.softmax(2), torch.arange(5), v
+        for _ in range(3):
+            swept = r[rows, pi] + gamma * p[rows, pi] @ swept
+        return evaluated(small.table(p, r), pi, v), swept
 
-    def off(p: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Tensor:
-        return torch.tensor(improved(table(p, r), pi.numpy(), v.numpy(), gamma)[1])
+    yield identity("truncated evaluation: m sweeps", truncated, *world, (5,))
 
-    yield identity(
-        "v_pi = (I - gamma P_pi)^-1 r_pi, the limit of sweeps",
-        lambda *drawn: worth(exact, *drawn),
-        lambda *drawn: swept(400, *drawn),
-        draw,
-    )
-    yield identity(
-        "truncated evaluation: m sweeps", lambda *drawn: worth(truncated, *drawn), lambda *drawn: swept(3, *drawn), draw
-    )
-    yield identity("it ends in the best of all policies", iterated, optimum, draw)
-    yield inequality(
-        "improvement: v_pi <= v_pi' in every state",
-        lambda p, r, pi, v: worth(exact, p, r, pi, v),
-        lambda p, r, pi, v: worth(exact, p, r, better(p, r, pi), v),
-        draw,
-    )
-    yield inequality(
-        "|v - v*| <= |T v - v| / (1 - gamma)",
-        lambda *drawn: (drawn[3] - optimum(*drawn)).abs().max(),
-        lambda *drawn: off(*drawn) / (1 - gamma),
-        draw,
-    )
+    def iterated(logits: Tensor, r: Tensor, pi: Tensor) -> Sides:
+        p, found = logits.softmax(2), pi.numpy()
+        for _ in range(10):
+            found = better(small.table(p, r), found)
+        return evaluated(small.table(p, r), found), small.optimum(p, r, gamma)
+
+    yield identity("it ends in the best of all policies", iterated, *world)
+
+    def improvement(logits: Tensor, r: Tensor, pi: Tensor) -> Sides:
+        model = small.table(logits.softmax(2), r)
+        return evaluated(model, pi), evaluated(model, better(model, pi))
+
+    yield inequality("improvement: v_pi <= v_pi' in every state", improvement, *world)
+
+    def bound(logits: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Sides:
+        p = logits.softmax(2)
+        _, change = improved(small.table(p, r), pi.numpy(), v.numpy(), gamma)
+        return (v - small.optimum(p, r, gamma)).abs().max(), change / (1 - gamma)
+
+    yield inequality("|v - v*| <= |T v - v| / (1 - gamma)", bound, *world, (5,))

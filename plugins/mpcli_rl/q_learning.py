@@ -17,7 +17,6 @@ policy is worth, exactly), return_mean against return_exact (undiscounted, with 
 Watkins and Dayan, Q-learning, Machine Learning 8, 1992. doi:10.1007/BF00992698
 """
 
-import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,10 +26,9 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity, inequality
+from mpcli.checks import Case, Sides, identity, inequality
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import stepping, tabular, worlds
+from mpcli_rl.kit import small, stepping, tabular, worlds
 
 
 @dataclass(frozen=True)
@@ -89,53 +87,30 @@ def render(trained: Trained, run: Run) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], r [S, A], two tables [S, A], gamma
-        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
-        r, one, other = torch.randn(3, 5, 3, generator=g, dtype=torch.float64)
-        gamma = 0.5 + 0.4 * torch.rand((), generator=g, dtype=torch.float64)
-        return p / p.sum(-1, keepdim=True), r, one, other, gamma
+    gamma, world = 0.8, ((5, 3, 5), (5, 3))  # logits of p, r
 
-    def expected(p: Tensor, r: Tensor, q: Tensor, gamma: Tensor) -> Tensor:
-        """E[target | s, a] over the next state, from the page's own target: the Bellman optimality operator."""
-        targets = [
-            [[target(float(r[s, a]), False, float(gamma), row) for row in q.tolist()] for a in range(3)]
-            for s in range(5)
-        ]
-        return (p * torch.tensor(targets, dtype=torch.float64)).sum(-1)
+    def expected(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
+        """E[target | s, a] over the next state: Bellman's operator."""
+        rows = q.tolist()
+        targets = [[[target(x, False, gamma, row) for row in rows] for x in xs] for xs in r.tolist()]
+        return (p * torch.tensor(targets, dtype=p.dtype)).sum(2)
 
-    def exact(p: Tensor, r: Tensor, gamma: Tensor) -> Tensor:
-        """Q* through the best of all 3^5 policies, each valued by a linear solve."""
-        best = torch.full((5,), -torch.inf, dtype=torch.float64)
-        for policy in itertools.product(range(3), repeat=5):
-            chosen = torch.arange(5), torch.tensor(policy)
-            v = torch.linalg.solve(torch.eye(5, dtype=torch.float64) - gamma * p[chosen], r[chosen])
-            best = torch.maximum(best, v)
-        return r + gamma * p @ best
+    def fixed(logits: Tensor, r: Tensor) -> Sides:
+        p = logits.softmax(2)
+        best = r + gamma * p @ small.optimum(p, r, gamma)
+        return expected(p, r, best), best
 
-    def iterated(p: Tensor, r: Tensor, one: Tensor, other: Tensor, gamma: Tensor) -> Tensor:
-        q = one
-        for _ in range(300):
-            q = expected(p, r, q, gamma)
-        return q
+    yield identity("Q* = E[R + gamma max Q*(S', .)]: the exact optimum is a fixed point of the update", fixed, *world)
 
-    yield identity(
-        "the expected update ends in the exact optimum: Q* = E[R + gamma max Q*(S', .)]",
-        iterated,
-        lambda p, r, one, other, gamma: exact(p, r, gamma),
-        draw,
-    )
-    yield inequality(
-        "the expected update is a contraction: max|T Q1 - T Q2| <= gamma max|Q1 - Q2|",
-        lambda p, r, one, other, gamma: (expected(p, r, one, gamma) - expected(p, r, other, gamma)).abs().max(),
-        lambda p, r, one, other, gamma: gamma * (one - other).abs().max(),
-        draw,
-    )
-    yield identity(
-        "nothing follows the end: target = r, whatever the table says of the state reached",
-        lambda p, r, one, other, gamma: torch.tensor(
-            [target(float(x), True, float(gamma), [9.0]) for x in r.ravel()], dtype=r.dtype
-        ),
-        lambda p, r, one, other, gamma: r.ravel(),
-        draw,
-        printed=lambda p, r, one, other, gamma: r.ravel() + gamma * 9.0,
-    )
+    def contraction(logits: Tensor, r: Tensor, one: Tensor, other: Tensor) -> Sides:
+        p = logits.softmax(2)
+        return (expected(p, r, one) - expected(p, r, other)).abs().max(), gamma * (one - other).abs().max()
+
+    name = "and the only one, for it is a contraction: max|T Q1 - T Q2| <= gamma max|Q1 - Q2|"
+    yield inequality(name, contraction, *world, (5, 3), (5, 3))
+
+    def end(r: Tensor, following: Tensor) -> Sides:
+        return [target(x, True, gamma, following.tolist()) for x in r.tolist()], r, r + gamma * following.max()
+
+    name = "nothing follows the end: target = r, whatever the table says of the state reached"
+    yield identity(name, end, (5,), (3,), mistake="a value after the end")

@@ -23,11 +23,10 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity
+from mpcli.checks import Case, Printed, Sides, identity
 from mpcli.run import Run, Trained
 from mpcli_rl import q_learning
-from mpcli_rl.kit import mdp, stepping, tabular, worlds
+from mpcli_rl.kit import mdp, small, stepping, tabular, worlds
 
 
 @dataclass(frozen=True)
@@ -112,62 +111,41 @@ def render(trained: Trained, run: Run) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    gamma, epsilon = 0.8, 0.3
+    gamma, epsilon, world = 0.8, 0.3, ((5, 3, 5), (5, 3), (5, 3))  # logits of p, r, Q
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], r [S, A], Q [S, A]
-        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
-        r, q = torch.randn(2, 5, 3, generator=g, dtype=torch.float64)
-        return p / p.sum(-1, keepdim=True), r, q
-
-    def policy(q: Tensor) -> Tensor:  # [S, A]: the epsilon-greedy one
-        return (1 - epsilon) * torch.nn.functional.one_hot(q.argmax(1), 3).double() + epsilon / 3
+    def policy(q: Tensor, share: float = epsilon) -> Tensor:  # [S, A]: the epsilon-greedy one
+        return (1 - share) * torch.nn.functional.one_hot(q.argmax(1), 3).double() + share / 3
 
     def expected(p: Tensor, r: Tensor, q: Tensor, pi: Tensor) -> Tensor:
-        """E[target | s, a] over the next state and the action there, from the page's own target."""
-        targets = [
-            [[[target(float(r[s, a]), False, gamma, x) for x in row] for row in q.tolist()] for a in range(3)]
-            for s in range(5)
-        ]  # [S, A, S', A']
-        return torch.einsum("sat,tb,satb->sa", p, pi, torch.tensor(targets, dtype=torch.float64))
+        """E[target | s, a] over the next state and the action there."""
+        rows = q.tolist()
+        targets = [[[[target(x, False, gamma, y) for y in row] for row in rows] for x in xs] for xs in r.tolist()]
+        return torch.einsum("sat,tb,satb->sa", p, pi, torch.tensor(targets, dtype=p.dtype))
 
-    def settled(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
-        pi, q = policy(q), torch.zeros_like(q)
-        for _ in range(150):
-            q = expected(p, r, q, pi)
-        return q
+    def explored(logits: Tensor, r: Tensor, q: Tensor) -> Sides:
+        p = logits.softmax(2)
+        right = r + gamma * p @ ((1 - epsilon) * q.amax(1) + epsilon * q.mean(1))
+        return expected(p, r, q, policy(q)), right, r + gamma * torch.einsum("sat,ta->sa", p, q)
 
-    def worth(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
-        """Q_pi from a linear solve over states."""
-        pi = policy(q)
-        chosen = torch.eye(5, dtype=p.dtype) - gamma * torch.einsum("sa,sat->st", pi, p)
-        return r + gamma * p @ torch.linalg.solve(chosen, (pi * r).sum(1))
+    name = "E[r + gamma Q(s', a')] = r + gamma P ((1 - eps) max Q + eps mean Q)"
+    printed = Printed("002 7.4", "r + gamma Q(S', A) - Q(S, A)", "r + gamma Q(S', A') - Q(S, A)")
+    yield identity(name, explored, *world, printed=printed)
 
-    def off_policy(p: Tensor, r: Tensor, q: Tensor) -> Tensor:
-        """E[target | s, a] of Q-learning."""
-        targets = [
-            [[q_learning.target(float(r[s, a]), False, gamma, row) for row in q.tolist()] for a in range(3)]
-            for s in range(5)
-        ]
-        return (p * torch.tensor(targets, dtype=torch.float64)).sum(-1)
+    def fixed(logits: Tensor, r: Tensor, q: Tensor) -> Sides:
+        p, pi = logits.softmax(2), policy(q)
+        worth = small.worth(p, r, pi, gamma)
+        return expected(p, r, worth, pi), worth
 
-    yield identity(
-        "E[r + gamma Q(s', a')] = r + gamma P ((1 - eps) max Q + eps mean Q)",
-        lambda p, r, q: expected(p, r, q, policy(q)),
-        lambda p, r, q: r + gamma * p @ ((1 - epsilon) * q.amax(1) + epsilon * q.mean(1)),
-        draw,
-        # With the action a that was taken in s, and not the a' that is taken in s'.
-        printed=lambda p, r, q: r + gamma * torch.einsum("sat,ta->sa", p, q),
-    )
-    yield identity("for a fixed policy the expected update settles in Q_pi = r + gamma P v_pi", settled, worth, draw)
-    yield identity(
-        "without exploration it expects what Q-learning expects",
-        lambda p, r, q: expected(p, r, q, torch.nn.functional.one_hot(q.argmax(1), 3).double()),
-        off_policy,
-        draw,
-    )
-    yield identity(
-        "nothing follows the end: target = r",
-        lambda p, r, q: torch.tensor([target(x, True, gamma, 9.0) for x in r.ravel().tolist()], dtype=r.dtype),
-        lambda p, r, q: r.ravel(),
-        draw,
-    )
+    yield identity("Q_pi = r + gamma P v_pi is a fixed point of the update while pi stands still", fixed, *world)
+
+    def greedy(logits: Tensor, r: Tensor, q: Tensor) -> Sides:
+        p, rows = logits.softmax(2), q.tolist()
+        off = [[[q_learning.target(x, False, gamma, row) for row in rows] for x in xs] for xs in r.tolist()]
+        return expected(p, r, q, policy(q, 0)), (p * torch.tensor(off, dtype=p.dtype)).sum(2)
+
+    yield identity("without exploration it expects what Q-learning expects", greedy, *world)
+
+    def end(r: Tensor) -> Sides:
+        return [target(x, True, gamma, 9.0) for x in r.tolist()], r, r + gamma * 9
+
+    yield identity("nothing follows the end: target = r", end, (5,), mistake="a value after the end")

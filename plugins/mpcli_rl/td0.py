@@ -17,7 +17,6 @@ default is the random walk of Sutton and Barto's Example 6.2, five states betwee
 Sutton, Learning to predict by the methods of temporal differences, Machine Learning 3, 1988. doi:10.1007/BF00115009
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -26,12 +25,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity, inequality
+from mpcli.checks import Case, Sides, identity, inequality
+from mpcli.kit import pictures
 from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
 from mpcli_rl.monte_carlo import returns
@@ -145,11 +143,8 @@ def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: A
     """Write errors.csv and errors.png: the mean error of a table by episode, and bias and deviation by state."""
     numbers = np.unique(errors[:, 0])
     means = np.array([errors[errors[:, 0] == number].mean(0) for number in numbers]).reshape(-1, 3)
-    with run.file("errors.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("episode", "td_rms", "mc_rms"))
-        writer.writerows((int(number), *rest) for number, *rest in means.tolist())
-    figure = Figure((9, 4), layout="constrained")
+    run.table("errors.csv", ("episode", "td_rms", "mc_rms"), ((int(number), *rest) for number, *rest in means.tolist()))
+    figure = pictures.figure(run.heading, 1080)
     left, right = figure.subplots(1, 2)
     places = np.arange(1, len(exact) + 1)
     right.plot(places, exact, "k--", linewidth=1, label="exact")
@@ -162,58 +157,44 @@ def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: A
     left.set(xlabel="episodes", ylabel=f"RMS error, mean of {len(td)} tables")
     left.set_ylim(bottom=0)
     right.set(xlabel="state", ylabel="value: mean and deviation of the tables")
-    left.legend(fontsize=8)
-    with run.file("errors.png") as path:
-        figure.savefig(path, dpi=120)
+    left.set_title("how far off a table is", fontsize=pictures.HEADING)
+    right.set_title("what the tables hold in the end", fontsize=pictures.HEADING)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=pictures.NAME)
+    run.figure("errors.png", figure)
 
 
 def gradcheck() -> Iterator[Case]:
-    gamma = 0.8
+    gamma, chain = 0.8, ((5, 5), (5, 5))  # logits of P_pi, rewards of (s, s')
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # P_pi [S, S] with ends, rewards of (s, s'), v [S]
-        p = torch.rand(5, 5, generator=g, dtype=torch.float64)
-        r, v = torch.randn(5, 5, generator=g, dtype=torch.float64), torch.randn(5, generator=g, dtype=torch.float64)
-        return 0.9 * p / p.sum(1, keepdim=True), r, v
+    def world(logits: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        """P_pi, which ends an episode once in ten steps with reward 0, and v_pi."""
+        p = 0.9 * logits.softmax(1)
+        return p, torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma * p, (p * r).sum(1))
 
-    def worth(p: Tensor, r: Tensor) -> Tensor:
-        return torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma * p, (p * r).sum(1))
+    def mean(p: Tensor, r: Tensor, v: Tensor, power: int) -> Tensor:
+        """E[d^power | s]."""
+        on = p * td_error(r, v[:, None], v, gamma) ** power
+        return on.sum(1) + 0.1 * td_error(torch.zeros(5), v, 0.0, gamma) ** power
 
-    def expected(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        """E[d | s]; with probability 1 - sum p the episode ends with reward 0."""
-        ends = (1 - p.sum(1)) * td_error(0.0, v, 0.0, gamma)
-        return (p * td_error(r, v[:, None], v[None], gamma)).sum(1) + ends
+    def settled(logits: Tensor, r: Tensor, v: Tensor) -> Sides:
+        p, exact = world(logits, r)
+        for _ in range(150):
+            v = v + 0.5 * mean(p, r, v, 1)
+        return v, exact
 
-    def settled(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        for _ in range(400):
-            v = v + 0.5 * expected(p, r, v)
-        return v
+    yield identity("E[d] = 0 at v_pi: it settles there", settled, *chain, (5,))
 
-    def second_moment(p: Tensor, r: Tensor) -> Tensor:
-        """E[G^2] = sum_s' p (r^2 + 2 gamma r v(s') + gamma^2 E[G'^2])."""
-        known = (p * (r**2 + 2 * gamma * r * worth(p, r))).sum(1)
-        return torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma**2 * p, known)
-
-    def spread(p: Tensor, r: Tensor) -> Tensor:
-        """Var[R + gamma v(S')] at the exact v."""
-        return (p * (r + gamma * worth(p, r)) ** 2).sum(1) - worth(p, r) ** 2
-
-    def episode(g: torch.Generator) -> tuple[Tensor, ...]:  # rewards [T], values of the states [T]
-        return tuple(torch.randn(2, 8, generator=g, dtype=torch.float64))
-
-    def summed(r: Tensor, v: Tensor) -> Tensor:
+    def summed(r: Tensor, v: Tensor) -> Sides:
         d = td_error(r, v, torch.cat([v[1:], v.new_zeros(1)]), gamma)
-        return torch.tensor(returns(d.tolist(), gamma), dtype=r.dtype)
+        return returns(d.tolist(), gamma), torch.tensor(returns(r.tolist(), gamma), dtype=v.dtype) - v
 
-    yield identity("E[d] = 0 at v_pi: it settles there", settled, lambda p, r, v: worth(p, r), draw)
-    yield identity(
-        "G_t - v(S_t) = sum_k gamma^k d_{t+k}",
-        summed,
-        lambda r, v: torch.tensor(returns(r.tolist(), gamma), dtype=r.dtype) - v,
-        episode,
-    )
-    yield inequality(
-        "one step varies less than the rest of the episode: Var[R + gamma v_pi(S')] <= Var[G]",
-        lambda p, r, v: spread(p, r),
-        lambda p, r, v: second_moment(p, r) - worth(p, r) ** 2,
-        draw,
-    )
+    yield identity("G_t - v(S_t) = sum_k gamma^k d_{t+k}", summed, (8,), (8,))
+
+    def spread(logits: Tensor, r: Tensor) -> Sides:
+        p, v = world(logits, r)
+        known = (p * (r**2 + 2 * gamma * r * v)).sum(1)  # E[G^2] = sum_s' p (r^2 + 2 gamma r v(s') + gamma^2 E[G'^2])
+        square = torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma**2 * p, known)
+        return mean(p, r, v, 2), square - v**2
+
+    name = "one step varies less than the rest of the episode: Var[R + gamma v_pi(S')] = E[d^2] <= Var[G]"
+    yield inequality(name, spread, *chain)

@@ -18,7 +18,6 @@ After sweeps 1, 2, 4, 8 and so on the greedy policy is played: it earns what it 
 Bellman, Dynamic Programming, 1957. Puterman, Markov Decision Processes, 1994, section 6.3.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,15 +26,14 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 from scipy import sparse
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.old_checks import identity, inequality
+from mpcli.checks import Case, Printed, Sides, identity, inequality
+from mpcli.kit import pictures
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, mdp, tabular
+from mpcli_rl.kit import curves, mdp, small, tabular
 
 BLOCK = 65_536  # pairs of a block of states: its numbers stay in the cache while they are used
 
@@ -155,11 +153,8 @@ def rl_run(
 
 def picture(run: Run, gamma: float, history: curves.Series) -> None:
     """Write convergence.csv and convergence.png: the error of every sweep under its bounds."""
-    with run.file("convergence.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(history.columns)
-        writer.writerows(history.rows)
-    figure = Figure((7, 4), layout="constrained")
+    run.table("convergence.csv", history.columns, history.rows)
+    figure = pictures.figure(run.heading, height=520)
     axes = figure.subplots()
     sweeps = np.array(history.column("sweep"))
     if "error" in history.columns:
@@ -172,9 +167,8 @@ def picture(run: Run, gamma: float, history: curves.Series) -> None:
     label = r"known at sweep 1: $\gamma^k / (1 - \gamma)\,|v_1 - v_0|$, rate $\gamma$"
     axes.plot(sweeps, first * gamma**sweeps, "--", color="black", linewidth=1, label=label)
     axes.set(xlabel="sweep k", ylabel="worst state", yscale="log" if history.column("bound")[0] > 0 else "linear")
-    axes.legend(fontsize=8)
-    with run.file("convergence.png") as path:
-        figure.savefig(path, dpi=120)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
+    run.figure("convergence.png", figure)
 
 
 def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
@@ -187,60 +181,61 @@ def render(trained: Trained, run: Run) -> None:
 
 
 def gradcheck() -> Iterator[Case]:
-    gamma = 0.8
+    gamma, world = 0.8, ((5, 3, 5, 2), (5, 3, 5, 2))  # logits of p(s', r | s, a), and two rewards for each s, a, s'
 
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # p [S, A, S], rewards of (s, a, s'), two values [S]
-        p = torch.rand(5, 3, 5, generator=g, dtype=torch.float64)
-        r = torch.randn(5, 3, 5, generator=g, dtype=torch.float64)
-        v, w = torch.randn(2, 5, generator=g, dtype=torch.float64)
-        return p / p.sum(-1, keepdim=True), r, v, w
+    def joint(logits: Tensor) -> Tensor:
+        return logits.flatten(2).softmax(2).reshape(logits.shape)
 
-    def sweep(p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        """T v by the page's own sweep."""
-        rows = sparse.csr_array(p.reshape(15, 5).numpy())
-        model = mdp.Table(rows, (p * r).sum(-1).numpy(), np.full(5, 0.2))
-        return torch.from_numpy(Bellman(model)(v.numpy(), gamma))
+    def solved(p: Tensor, r: Tensor) -> tuple[mdp.Table, Tensor]:
+        on, earned = p.sum(3), (p * r).sum((2, 3))
+        return small.table(on, earned), small.optimum(on, earned, gamma)
 
-    def after(k: int, p: Tensor, r: Tensor, v: Tensor) -> Tensor:
-        for _ in range(k):
-            v = sweep(p, r, v)
-        return v
-
-    def optimum(p: Tensor, r: Tensor) -> Tensor:
-        """The best of all 3^5 policies, each valued by a linear solve."""
-        policies = torch.cartesian_prod(*[torch.arange(3)] * 5)
-        chosen, earned = p[torch.arange(5), policies], (p * r).sum(-1)[torch.arange(5), policies]
-        return torch.linalg.solve(torch.eye(5, dtype=p.dtype) - gamma * chosen, earned).amax(0)
+    def swept(model: mdp.Table, v: Tensor, sweeps: int) -> Tensor:
+        bellman, new = Bellman(model), v.numpy()
+        for _ in range(sweeps):
+            new = bellman(new, gamma)
+        return torch.from_numpy(new)
 
     def off(v: Tensor, w: Tensor) -> Tensor:
         return (v - w).abs().max()
 
-    yield identity(
-        "T v = max_a sum_{s', r} p(s', r | s, a) (r + gamma v(s'))",
-        lambda p, r, v, w: sweep(p, r, v),
-        lambda p, r, v, w: torch.einsum("sat,sat->sa", p, r + gamma * v).amax(1),
-        draw,
-        # As for a deterministic world: the reward and value of the likeliest next state stand for the mean.
-        printed=lambda p, r, v, w: (r + gamma * v).gather(2, p.argmax(2, keepdim=True)).squeeze(2).amax(1),
-    )
-    yield identity(
-        "v* is the fixed point of T", lambda p, r, v, w: after(200, p, r, v), lambda p, r, v, w: optimum(p, r), draw
-    )
-    yield inequality(
-        "contraction: |T v - T w| <= gamma |v - w|",
-        lambda p, r, v, w: off(sweep(p, r, v), sweep(p, r, w)),
-        lambda p, r, v, w: gamma * off(v, w),
-        draw,
-    )
-    yield inequality(
-        "|v_k - v*| <= gamma^k / (1 - gamma) |v_1 - v_0|",
-        lambda p, r, v, w: off(after(4, p, r, v), optimum(p, r)),
-        lambda p, r, v, w: gamma**4 / (1 - gamma) * off(sweep(p, r, v), v),
-        draw,
-    )
-    yield inequality(
-        "|v_k - v*| <= gamma / (1 - gamma) |v_k - v_{k-1}|",
-        lambda p, r, v, w: off(after(4, p, r, v), optimum(p, r)),
-        lambda p, r, v, w: gamma / (1 - gamma) * off(after(4, p, r, v), after(3, p, r, v)),
-        draw,
-    )
+    def sweep(logits: Tensor, r: Tensor, v: Tensor) -> Sides:
+        p = joint(logits)
+        terms = p * (r + gamma * v[:, None])  # [S, A, S', R]
+        return swept(solved(p, r)[0], v, 1), terms.sum((2, 3)).amax(1), terms[..., 0].sum(2).amax(1)
+
+    form = "(r + gamma v(s'))"
+    printed = Printed("(261)", f"max_a sum_s' p(s', r | s, a) {form}", f"max_a sum_s',r p(s', r | s, a) {form}")
+    yield identity("T v = max_a sum_s',r p(s', r | s, a) (r + gamma v(s'))", sweep, *world, (5,), printed=printed)
+
+    def fixed(logits: Tensor, r: Tensor, v: Tensor) -> Sides:
+        p, certain = joint(logits), v
+        model, best = solved(p, r)
+        likeliest = p.flatten(2).argmax(2, keepdim=True)
+        for _ in range(200):
+            certain = (r + gamma * certain[:, None]).flatten(2).gather(2, likeliest).squeeze(2).amax(1)
+        return swept(model, v, 200), best, certain
+
+    printed = Printed("002 7.1", "V(s) = max_a (r(s, a) + gamma V(s'))", "its mean over s', unless p is certain")
+    yield identity("v* is the fixed point of T", fixed, *world, (5,), printed=printed)
+
+    def acted(logits: Tensor, r: Tensor) -> Sides:
+        model, best = solved(joint(logits), r)
+        return mdp.policy_value(model, greedy(model, best.numpy(), gamma), gamma), best
+
+    yield identity("the policy that is greedy for v* is worth v*", acted, *world)
+
+    def contraction(logits: Tensor, r: Tensor, v: Tensor, w: Tensor) -> Sides:
+        model, _ = solved(joint(logits), r)
+        return off(swept(model, v, 1), swept(model, w, 1)), gamma * off(v, w)
+
+    yield inequality("contraction: |T v - T w| <= gamma |v - w|", contraction, *world, (5,), (5,))
+
+    def bounds(logits: Tensor, r: Tensor, v: Tensor) -> Sides:
+        model, best = solved(joint(logits), r)
+        first, before, now = (swept(model, v, k) for k in (1, 3, 4))
+        known = gamma**4 / (1 - gamma) * off(first, v), gamma / (1 - gamma) * off(now, before)
+        return off(now, best).expand(2), torch.stack(known)
+
+    name = "|v_k - v*| <= gamma^k / (1 - gamma) |v_1 - v_0|, and <= gamma / (1 - gamma) |v_k - v_{k-1}|"
+    yield inequality(name, bounds, *world, (5,))

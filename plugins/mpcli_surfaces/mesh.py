@@ -34,6 +34,7 @@ from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run
 
 UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+FRONT = 2.6  # azimuth from which the embedded animal, whose head is at -z, is seen half from the side
 BACKGROUND = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": None}
 
 
@@ -43,7 +44,9 @@ def render(
     path: Annotated[Literal["still", "orbit"], "one picture, or once round; .gif and .mp4 are orbits"] = "still",
     frames: Annotated[int, "pictures of an orbit", Ge(1)] = 60,
     size: Annotated[int, "pixels along each side", Interval(ge=8, le=8192)] = 512,
-    azimuth: Annotated[float, "angle of the (first) camera around the object, radians; 0: from +z when y is up"] = 2.6,
+    azimuth: Annotated[
+        float, "angle of the (first) camera around the object, radians; 0: from +z when y is up"
+    ] = FRONT,
     elevation: Annotated[float, "angle of the camera above the object, radians", Interval(ge=-1.57, le=1.57)] = 0.35,
     zoom: Annotated[float, "1: the object just fits", Gt(0)] = 1.0,
     up: Annotated[Literal["x", "y", "z"], "the axis that points up"] = "y",

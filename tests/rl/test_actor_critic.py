@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from mutants import arguments, larger, result
 from torch import nn
 
 from mpcli.run import Run, Trained, seed_everything
@@ -17,6 +19,20 @@ from mpcli_rl import actor_critic
 from mpcli_rl.actor_critic import ActorCritic, Config, Scale, actor_loss, advantages, loss, play
 from mpcli_rl.kit import stepping
 from mpcli_rl.kit.policy import shapes, world
+
+SMALL = {
+    "rl_run": ["--hidden", "8", "--copies", "1", "--rollout", "1", "--eval-episodes", "2"],
+    "evaluate": ["--eval-episodes", "2"],
+}
+MUTANTS = {
+    "a step limit taken for the end": (actor_critic, "advantages", arguments(lambda *a: (*a[:2], a[3], *a[3:]))),
+    "nothing cut at the border": (actor_critic, "advantages", arguments(lambda *a: (*a[:3], 0 * a[3], *a[4:]))),
+    "the value of the state left": (actor_critic, "advantages", arguments(lambda *a: (*a[:5], a[4]))),
+    "the other sign": (actor_critic, "actor_loss", result(lambda x: -x)),
+    "a wider clip": (actor_critic, "actor_loss", arguments(lambda cfg, *rest: (replace(cfg, clip=0.3), *rest))),
+    "no entropy": (actor_critic, "loss", arguments(lambda cfg, *rest: (replace(cfg, entropy=0.0), *rest))),
+    "a loss too large": (actor_critic, "loss", result(larger)),
+}
 
 
 class Clock(gym.Env):

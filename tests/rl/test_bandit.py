@@ -4,11 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, larger, result
 from safetensors.numpy import load_file
 
 from mpcli.run import Run, seed_everything
 from mpcli_rl import bandit
 from mpcli_rl.bandit import Config
+
+SMALL = {"rl_run": ["--tasks", "20"]}
+MUTANTS = {
+    "greedy with probability epsilon": (bandit, "choose", arguments(lambda q, e, *rest: (q, 1 - e, *rest))),
+    "the arm that looks worst": (bandit, "choose", arguments(lambda q, *rest: (-q, *rest))),
+    "N counts from two": (bandit, "improved", arguments(lambda q, n, reward: (q, n + 1, reward))),
+    "means too large": (bandit, "improved", result(larger)),
+}
 
 
 def learn(directory: Path, steps: int = 1000, seed: int = 0, **options) -> Run:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -9,11 +10,22 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from mutants import arguments, larger, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import dqn
 from mpcli_rl.dqn import Config, Memory, Q
 from mpcli_rl.kit import mdp, playing, stepping, worlds
+
+SMALL = {"rl_run": ["--hidden", "8", "--warmup", "2", "--eval-episodes", "2"], "evaluate": ["--eval-episodes", "2"]}
+MUTANTS = {
+    "the gradient leaks through the target": (dqn, "target", lambda original: original.__wrapped__),
+    "a value after the end": (dqn, "target", arguments(lambda *a: (*a[:5], 0 * a[5]))),
+    "the two networks change places": (dqn, "target", arguments(lambda cfg, q, frozen, *rest: (cfg, frozen, q, *rest))),
+    "double forgotten": (dqn, "target", arguments(lambda cfg, *rest: (replace(cfg, double=False), *rest))),
+    "a loss too large": (dqn, "loss", result(larger)),
+    "the value of another action": (dqn, "loss", arguments(lambda cfg, q, s, a, y: (cfg, q, s, 0 * a, y))),
+}
 
 
 class Clock(gym.Env):

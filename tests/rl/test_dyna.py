@@ -5,11 +5,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, larger, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import dyna, q_learning
 from mpcli_rl.dyna import Model
 from mpcli_rl.kit import mdp, tabular
+
+SMALL = {"rl_run": ["--env", "CliffWalking-v1(max_episode_steps=30)", "--eval-episodes", "2"]}
+MUTANTS = {
+    "imagination is stuck": (Model, "imagine", lambda original: lambda model, which, outcome: model.steps[0]),
+    "the first outcome of a pair": (Model, "imagine", arguments(lambda model, which, outcome: (model, which, 0.0))),
+    "every outcome remembered as the end": (
+        Model,
+        "remember",
+        arguments(lambda model, step: (model, (*step[:4], True))),
+    ),
+    "another discount": (dyna, "target", arguments(lambda r, end, gamma, q: (r, end, 0.9 * gamma, q))),
+    "distance of models too large": (dyna, "wrong", result(larger)),
+}
 
 MAZE = "mpcli/Gridworld-v0(step_reward=-1, goal=0)"
 BEST = -(1 - 0.95**14) / (1 - 0.95)  # fourteen steps

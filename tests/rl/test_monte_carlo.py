@@ -5,11 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import monte_carlo
 from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.monte_carlo import Config
+
+SMALL = {"rl_run": ["--eval-episodes", "2"]}
+MUTANTS = {
+    "no discount": (monte_carlo, "returns", arguments(lambda rewards, gamma: (rewards, 1.0))),
+    "returns in the order of their computation": (monte_carlo, "returns", result(lambda g: g[::-1])),
+    "every visit for the first": (monte_carlo, "counted", arguments(lambda pairs, visits: (pairs, "every"))),
+    "the last visit": (monte_carlo, "counted", result(lambda steps: steps[-1:])),
+}
 
 WALK = 'mpcli/Gridworld-v0(map=["H..S..G"], hole=0.0)'
 

@@ -2,16 +2,28 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, larger, part, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import policy_iteration
 from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.policy_iteration import Config
 from mpcli_rl.value_iteration import Bellman
+
+SMALL = {"rl_run": ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"]}
+MUTANTS = {
+    "the value that was known before": (policy_iteration, "value", lambda original: lambda cfg, model, pi, v: v),
+    "another discount": (policy_iteration, "value", arguments(lambda cfg, *rest: (replace(cfg, gamma=0.7), *rest))),
+    "a sweep too many": (policy_iteration, "value", arguments(lambda cfg, *rest: (replace(cfg, sweeps=4), *rest))),
+    "values too large": (policy_iteration, "value", result(larger)),
+    "no improvement": (policy_iteration, "improved", lambda original: lambda model, pi, v, gamma: (pi, 1.0)),
+    "nothing left to do": (policy_iteration, "improved", part(1, lambda change: 0.0)),
+}
 
 ISSUE = {
     "FrozenLake-v1": 0.54203,

@@ -8,11 +8,20 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from imageio_ffmpeg import count_frames_and_secs
+from mutants import arguments
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import q_learning
 from mpcli_rl.kit import mdp, stepping, tabular
 from mpcli_rl.q_learning import Config
+
+SMALL = {"rl_run": ["--env", "CliffWalking-v1(max_episode_steps=30)", "--eval-episodes", "2"]}
+MUTANTS = {
+    "the worst next action": (q_learning, "target", arguments(lambda *a: (*a[:3], [min(a[3])]))),
+    "a value after the end": (q_learning, "target", arguments(lambda r, end, *rest: (r, False, *rest))),
+    "another discount": (q_learning, "target", arguments(lambda r, end, gamma, q: (r, end, 0.9 * gamma, q))),
+    "no reward": (q_learning, "target", arguments(lambda r, *rest: (0.0, *rest))),
+}
 
 
 def learn(directory: Path, env: str, steps: int, seed: int = 0, eval_episodes: int = 20, **options) -> Run:

@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -10,12 +11,27 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from mutants import arguments, larger, part, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import reinforce
 from mpcli_rl.kit import stepping
 from mpcli_rl.kit.policy import Policy, shapes, world
 from mpcli_rl.reinforce import Agent, Config, Played, loss, returns, variances, weights
+
+SMALL = {"rl_run": ["--hidden", "8", "--eval-episodes", "2"], "evaluate": ["--eval-episodes", "2"]}
+MUTANTS = {
+    "returns from the front": (reinforce, "returns", result(lambda g: g.flip(0))),
+    "gamma^t left out": (
+        reinforce,
+        "weights",
+        arguments(lambda cfg, *r: (replace(cfg, discount_late=False), *r)),
+    ),
+    "the other sign": (reinforce, "loss", result(lambda x: -x)),
+    "the mean over steps": (reinforce, "loss", result(lambda x: x / 3)),
+    "a density too large": (Policy, "forward", part(0, larger)),
+    "an entropy too large": (Policy, "forward", part(1, larger)),
+}
 
 P = np.array([[[0.7, 0.2], [0.1, 0.6]], [[0.3, 0.3], [0.5, 0.2]]])  # [S, A, S]; what is missing ends the episode
 R = np.array([[1.0, -0.5], [0.3, 2.0]])
@@ -231,7 +247,7 @@ def test_it_begins_to_balance_and_tells_its_variance(mpcli):
     metrics = result.json["metrics"]
     assert metrics["return_mean"] > 100 and metrics["steps"] == 8000  # chance: 22
     names = [Path(path).name for path in result.json["artifacts"]]
-    assert names == ["returns.csv", "returns.png", "variance.csv", "policy.gif"]
+    assert names == ["returns.csv", "returns.png", "variance.csv", "variance.png", "policy.gif"]
     rows = list(csv.DictReader(Path(result.json["artifacts"][2]).read_text().splitlines()))
     assert "variance of the gradient" in result.err and len(rows) >= 4
     assert sum(float(row["learned"]) for row in rows) < sum(float(row["none"]) for row in rows)

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, larger, result
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import q_learning, sarsa
 from mpcli_rl.kit import mdp, playing, stepping, tabular
+
+SMALL = {"rl_run": ["--env", "CliffWalking-v1(max_episode_steps=30)", "--eval-episodes", "2"]}
+MUTANTS = {
+    "a value after the end": (sarsa, "target", arguments(lambda r, end, *rest: (r, False, *rest))),
+    "another discount": (sarsa, "target", arguments(lambda r, end, gamma, q: (r, end, 0.9 * gamma, q))),
+    "nothing follows": (sarsa, "target", arguments(lambda r, end, *rest: (r, True, *rest))),
+    "targets too large": (sarsa, "target", result(larger)),
+}
 
 
 def learn(directory: Path, env: str, steps: int, seed: int = 0, page=sarsa, **options) -> Run:

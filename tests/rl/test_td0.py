@@ -6,12 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, result
 from safetensors.numpy import load_file
 
 from mpcli.run import Run, seed_everything
 from mpcli_rl import td0
 from mpcli_rl.kit import stepping
 from mpcli_rl.td0 import Config
+
+SMALL = {"rl_run": ["--eval-episodes", "2", "--copies", "3"]}
+MUTANTS = {
+    "the other sign": (td0, "td_error", result(lambda d: -d)),
+    "no discount": (td0, "td_error", arguments(lambda r, value, following, gamma: (r, value, following, 1.0))),
+    "nothing follows": (
+        td0,
+        "td_error",
+        arguments(lambda r, value, following, gamma: (r, value, 0 * following, gamma)),
+    ),
+    "the error of twice the value": (td0, "td_error", arguments(lambda r, value, *rest: (r, 2 * value, *rest))),
+}
 
 WALK = 'mpcli/Gridworld-v0(map=["H..S..G"], hole=0)'
 TRUE = np.arange(1, 6) / 6

@@ -1,16 +1,26 @@
 """Value iteration against linear solves, its printed bounds, and a map of a million states."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mutants import arguments, larger, result
 from scipy import sparse
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import value_iteration
 from mpcli_rl.kit import mdp, tabular
 from mpcli_rl.value_iteration import Bellman, Config
+
+SMALL = {"rl_run": ["--env", "FrozenLake-v1", "--episodes", "2", "--eval-episodes", "2"]}
+MUTANTS = {
+    "another discount": (Bellman, "__call__", arguments(lambda self, v, gamma: (self, v, 0.9 * gamma))),
+    "values too large": (Bellman, "__call__", result(larger)),
+    "no rewards": (Bellman, "__init__", arguments(lambda self, model: (self, replace(model, r=0 * model.r)))),
+    "the greedy policy takes the next action": (value_iteration, "greedy", result(lambda a: (a + 1) % 3)),
+}
 
 ISSUE = {
     "FrozenLake-v1": 0.54203,

@@ -34,14 +34,13 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case
 from mpcli.errors import InputError
-from mpcli.kit import raster
 from mpcli.kit.arrays import write_npz
 from mpcli.kit.datasets.files import read_image
-from mpcli.run import IMAGES, MESHES, Run
+from mpcli.run import FIGURES, MESHES, Run
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smplify import prior
 from mpcli_bodies.smplify.observed import InPicture, InSpace, Scan, read
-from mpcli_bodies.smplify.picture import overlay
+from mpcli_bodies.smplify.picture import figure
 
 
 @dataclass(frozen=True)
@@ -172,14 +171,10 @@ def write(run: Run, seen: InPicture | InSpace | Scan, faces: np.ndarray, best: t
 
     def picture() -> None:
         camera, points = seen.view(vertices)
-        shape = (3, camera.height, camera.width)
-        ground = torch.full(shape, 0.93) if behind is None else behind
-        drawn = raster.render_mesh(mesh, camera)[0]
-        run.image(
-            "overlay.png", overlay(drawn, ground, points, max(1.5, camera.height / 200) if len(points) < 100 else 0.7)
-        )
+        fitted = None if isinstance(seen, Scan) else camera.project(seen.points(*best)[0].cpu())[0][0]
+        run.figure("overlay.png", figure(mesh, camera, points, fitted, behind, run.heading))
 
-    parts = {".npz": parameters, MESHES: lambda: run.mesh("body.ply", mesh), IMAGES: picture}
+    parts = {".npz": parameters, MESHES: lambda: run.mesh("body.ply", mesh), FIGURES: picture}
     for _, write_part in sorted(parts.items(), key=lambda part: run.suffix not in part[0] if run.suffix else False):
         write_part()
 

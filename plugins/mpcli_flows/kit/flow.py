@@ -73,7 +73,7 @@ def write_samples(
 
     Without a target that is the held-out data, where they can still be read.
     """
-    heading = trained.heading + (f"\nsamples at temperature {temperature:g}" if temperature != 1 else "")
+    heading = f"{trained.heading}\nsamples" + (f" at temperature {temperature:g}" if temperature != 1 else "")
     if model.levels:
         run.figure("samples.png", tiles(model.pictures(n or 64, temperature), heading))
         return

@@ -1,6 +1,5 @@
 """Curves and maps of reinforcement learning: what an agent earned, and what it makes of its world."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from jaxtyping import Float, Int, Shaped
 from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from numpy import ndarray as Array
 
+from mpcli.kit import pictures
 from mpcli.run import Run
 from mpcli_rl.kit.gridworld import SIGNS, Gridworld
 
@@ -77,15 +76,11 @@ def returns(
         trials: what the greedy policy earned, by step (columns "step" and "return").
         best: what the best policy earns, drawn as a line.
     """
-    with run.file("returns.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if finished is not None:
-            writer.writerow(("step", "return", "length"))
-            writer.writerows(finished)
-        elif trials is not None:
-            writer.writerow(trials.columns)
-            writer.writerows((int(step), value) for step, value in trials.rows)
-    figure = Figure((7, 4), layout="constrained")
+    if finished is not None:
+        run.table("returns.csv", ("step", "return", "length"), finished)
+    elif trials is not None:
+        run.table("returns.csv", trials.columns, ((int(step), value) for step, value in trials.rows))
+    figure = pictures.figure(run.heading)
     axes = figure.subplots()
     if finished:
         steps, values = np.array(finished, np.float64).T[:2]
@@ -108,9 +103,8 @@ def returns(
     if finished is None:
         axes.set(xlabel="step", xscale="log")
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside upper center", ncols=4, fontsize=8)
-    with run.file("returns.png") as path:
-        figure.savefig(path, dpi=120)
+        figure.legend(loc="outside lower center", ncols=4, fontsize=pictures.NAME)
+    run.figure("returns.png", figure)
 
 
 @dataclass(frozen=True)
@@ -174,7 +168,8 @@ def policy_map(
     across = min(count, 4) if not wide else 2 * count
     down = math.ceil(count / across)
     size = min(0.62 if count == 1 else 0.42, 5.5 / max(rows, columns) if wide else 1)
-    figure = Figure((max(4.0, across * columns * size + 1.6), down * (rows * size + 0.4) + 0.5), layout="constrained")
+    width, height = max(4.0, across * columns * size + 1.6), down * (rows * size + 0.4) + 0.8  # inches
+    figure = pictures.figure(run.heading, round(width * pictures.DPI), round(height * pictures.DPI))
     panels = figure.subplots(down, across, squeeze=False).ravel()
     low, high = (value.min(), value.max()) if value.count() else (0.0, 1.0)
     outline = [effects.withStroke(linewidth=2, foreground="black")]
@@ -213,5 +208,4 @@ def policy_map(
     figure.colorbar(
         image, ax=charts.tolist(), label="value of the greedy action", shrink=0.9, location="left" if wide else "right"
     )
-    with run.file("values.png") as path_:
-        figure.savefig(path_, dpi=120)
+    run.figure("values.png", figure)

@@ -1,7 +1,6 @@
 """What policies are made of: a softmax over actions or a Gaussian, from a small network."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -9,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.kit.layers import by_numpy
-from mpcli.old_checks import gradient, identity
 from mpcli_rl.kit import worlds
 
 
@@ -83,44 +80,3 @@ def shapes(env: gym.Env) -> dict[str, Any]:
     else:
         low, high, actions = tuple(space.low.tolist()), tuple(space.high.tolist()), len(space.low)
     return {"states": env.observation_space.shape[0], "actions": actions, "low": low, "high": high}
-
-
-def gaussian_cases() -> Iterator[Case]:
-    nodes = torch.linspace(-12, 12, 4001, dtype=torch.float64)
-    width = float(nodes[1] - nodes[0])
-
-    def gaussian(g: torch.Generator) -> tuple[Tensor, ...]:  # mean and log sigma of one number
-        return (torch.randn(2, generator=g, dtype=torch.float64) / 2,)
-
-    def policy(theta: Tensor) -> Policy:
-        pi = Policy((), 1, 1, (-1.0,), (1.0,)).double()
-        nn.utils.vector_to_parameters(torch.stack([theta[1], theta[0] * 0, theta[0]]), pi.parameters())
-        return pi  # its mean is the bias alone
-
-    def grid(theta: Tensor) -> Tensor:  # nodes [K] over the policy, with weights that sum to 1
-        return theta[0] + theta[1].exp() * nodes
-
-    def log_density(theta: Tensor, a: Tensor) -> Tensor:
-        return policy(theta)(torch.zeros(len(a), 1).double(), a[:, None])[0]
-
-    def reward(a: Tensor) -> Tensor:
-        return torch.sin(2 * a) - a**2 / 2
-
-    def expected(theta: Tensor) -> Tensor:
-        return (log_density(theta, grid(theta)).exp() * reward(grid(theta))).sum() * theta[1].exp() * width
-
-    def by_score(theta: Tensor) -> Tensor:
-        """E[grad log pi(a) r(a)], the gradient of the logarithm written out."""
-        z, sigma = nodes, theta[1].exp()
-        score = torch.stack([z / sigma, z**2 - 1])  # (a - m) / sigma^2 and ((a - m) / sigma)^2 - 1
-        return score @ (torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * reward(grid(theta))) * width
-
-    yield gradient("Gaussian policy: grad E[r(a)] = E[grad log N(a; m, sigma^2) r(a)]", expected, by_score, gaussian)
-    yield identity(
-        "entropy of a Gaussian policy = -E[log pi]",
-        lambda theta: policy(theta)(torch.zeros(1, 1).double(), torch.zeros(1, 1).double())[1][0],
-        lambda theta: (
-            -(log_density(theta, grid(theta)) * log_density(theta, grid(theta)).exp()).sum() * theta[1].exp() * width
-        ),
-        gaussian,
-    )

@@ -20,9 +20,7 @@ Sutton, McAllester, Singh and Mansour, Policy Gradient Methods for Reinforcement
 NeurIPS 1999.
 """
 
-import csv
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -32,11 +30,10 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.old_checks import gradient, identity, inequality
+from mpcli.kit import pictures
 from mpcli.run import Run, Trained
 from mpcli_rl.kit import curves, playing, stepping
-from mpcli_rl.kit.policy import Policy, gaussian_cases, network, shapes, world
+from mpcli_rl.kit.policy import Policy, network, shapes, world
 
 BASELINES = ("none", "mean", "learned")
 
@@ -192,14 +189,18 @@ def rl_run(
 
 
 def report(run: Run, noise: curves.Series) -> None:
-    """Tell the variances, as a table on the terminal and as variance.csv."""
+    """Tell the variances, as a table on the terminal, as variance.csv and as variance.png."""
     run.say("variance of the gradient of one episode, " + ", ".join(f"baseline {kind}" for kind in BASELINES))
     for step, *found in noise.rows:
         run.say(f"after {step:>9,.0f} steps: " + "  ".join(f"{value:>10.3g}" for value in found))
-    with run.file("variance.csv") as path, path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(noise.columns)
-        writer.writerows(noise.rows)
+    run.table("variance.csv", noise.columns, noise.rows)
+    figure = pictures.figure(f"{run.heading}\nvariance of the gradient that one episode gives")
+    axes = figure.subplots()
+    for name, kind in zip(noise.columns[1:], BASELINES, strict=True):
+        axes.plot(noise.column("step"), noise.column(name), "o-", markersize=3, label=f"baseline: {kind}")
+    axes.set(xlabel="steps in the environment", ylabel="summed over the parameters", yscale="log")
+    figure.legend(loc="outside lower center", ncols=len(BASELINES), fontsize=pictures.NAME)
+    run.figure("variance.png", figure)
 
 
 def film(run: Run, env: str, agent: Agent) -> None:
@@ -217,71 +218,4 @@ def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy e
     run.result(return_mean=earned.mean(), return_std=earned.std())
 
 
-def gradcheck() -> Iterator[Case]:
-    free, late = Config(to_go=False, gamma=0.8), Config(gamma=0.8, discount_late=True)
-    practice = Config(gamma=0.8)
-
-    def draw(g: torch.Generator) -> tuple[Tensor, ...]:  # logits [S, A], p [S, A, S], r [S, A], b [S]
-        theta, r = torch.randn(2, 3, 2, generator=g, dtype=torch.float64)
-        p = torch.rand(3, 2, 3, generator=g, dtype=torch.float64)
-        return theta, p / p.sum(-1, keepdim=True), r, torch.randn(3, generator=g, dtype=torch.float64)
-
-    def earned(theta: Tensor, p: Tensor, r: Tensor, b: Tensor) -> Tensor:
-        """J of three steps from state 0, by the values of the states."""
-        pi, v = theta.softmax(1), torch.zeros_like(b)
-        for _ in range(3):
-            v = (pi * (r + 0.8 * p @ v)).sum(1)
-        return v[0]
-
-    def episodes(theta: Tensor, p: Tensor, r: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """All of three steps from state 0: probability, the three grad log pi [3, S * A], rewards and b(s_t) [3]."""
-        leaf = theta.clone().requires_grad_()
-        log_pi = leaf.log_softmax(1)
-        score = {
-            (s, a): torch.autograd.grad(log_pi[s, a], leaf, retain_graph=True)[0].ravel()
-            for s, a in itertools.product(range(3), range(2))
-        }
-        for *actions, second, third in itertools.product(range(2), range(2), range(2), range(3), range(3)):
-            path = list(zip((0, second, third), actions, strict=True))
-            reached = p[0, actions[0], second] * p[second, actions[1], third]
-            chance = reached * torch.stack([log_pi.detach()[pair] for pair in path]).sum().exp()
-            s, _ = (torch.tensor(part) for part in zip(*path, strict=True))
-            yield chance, torch.stack([score[pair] for pair in path]), torch.stack([r[pair] for pair in path]), b[s]
-
-    def estimated(cfg: Config, baseline: float, *model: Tensor) -> Tensor:
-        """The expectation of what this page calls the gradient."""
-        terms = (chance * weights(cfg, r, baseline * b).to(r) @ scores for chance, scores, r, b in episodes(*model))
-        return torch.stack(list(terms)).sum(0).reshape(3, 2)
-
-    def variance(weighing: str, *model: Tensor) -> Tensor:
-        """Of sum_t grad log pi (G_0 - c), c nothing or the best constant E[|sum grad log pi|^2 G] / E[|...|^2]."""
-        chance, scores, r, _ = (torch.stack(part) for part in zip(*episodes(*model), strict=True))
-        score, g = scores.sum(1), torch.stack([returns(one, 0.8)[0] for one in r])
-        size = (score**2).sum(1)
-        best = (chance * size * g).sum() / (chance * size).sum() if weighing == "best" else 0.0
-        return (chance * size * (g - best) ** 2).sum() - (chance * g @ score).square().sum()
-
-    yield gradient(
-        "grad J = E[sum_t gamma^t grad log pi (G_t - b(s_t))], all episodes of a small world",
-        earned,
-        partial(estimated, late, 1.0),
-        draw,
-        printed=partial(estimated, practice, 1.0),
-    )
-    yield gradient(
-        "grad J = E[(sum_t grad log pi) G_0], all episodes of a small world",
-        earned,
-        partial(estimated, free, 0.0),
-        draw,
-    )
-    yield identity(
-        "a baseline b(s_t) leaves the expectation alone, without gamma^t too",
-        partial(estimated, practice, 1.0),
-        partial(estimated, practice, 0.0),
-        draw,
-    )
-    yield inequality(
-        "the best constant baseline takes variance away", partial(variance, "best"), partial(variance, "none"), draw
-    )
-
-    yield from gaussian_cases()
+from mpcli_rl.reinforce.equations import gradcheck as gradcheck  # noqa: E402, which needs the page itself

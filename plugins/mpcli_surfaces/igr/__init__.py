@@ -48,7 +48,7 @@ from mpcli.kit.rays import intersect_box
 from mpcli.kit.sphere_tracing import trace
 from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_surfaces.igr.equations import gradcheck as gradcheck
-from mpcli_surfaces.mesh import UP
+from mpcli_surfaces.mesh import FRONT, UP
 
 SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
 
@@ -237,7 +237,9 @@ def marching_cubes(
     lipschitz: Annotated[float, "steepest slope that the octree reckons with; a distance has 1", Gt(0)] = SLOPE,
 ) -> None:
     model = trained.load(IGR, Config)
-    isosurface.extract(run, model.value, grid, model.box(), lipschitz, heading=trained.heading, up=UP["y"])
+    isosurface.extract(
+        run, model.value, grid, model.box(), lipschitz, heading=trained.heading, up=UP["y"], azimuth=FRONT
+    )
 
 
 @torch.no_grad()
@@ -247,7 +249,7 @@ def render(
     path: Annotated[Literal["still", "orbit"], "one picture, or once round; .gif and .mp4 are orbits"] = "still",
     frames: Annotated[int, "pictures of an orbit", Ge(1)] = 24,
     size: Annotated[int, "pixels along each side", Interval(ge=8, le=4096)] = 320,
-    azimuth: Annotated[float, "angle of the (first) camera around the object, radians"] = 2.6,
+    azimuth: Annotated[float, "angle of the (first) camera around the object, radians"] = FRONT,
     elevation: Annotated[float, "angle of the camera above the object, radians", Interval(ge=-1.57, le=1.57)] = 0.35,
     zoom: Annotated[float, "1: the object just fits", Gt(0)] = 1.0,
     up: Annotated[Literal["x", "y", "z"], "the axis that points up"] = "y",
