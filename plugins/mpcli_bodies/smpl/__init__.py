@@ -25,12 +25,12 @@ import trimesh
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import Run
 from mpcli_bodies.smpl import gltf
+from mpcli_bodies.smpl.equations import gradcheck as gradcheck
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
 from mpcli_bodies.smpl.view import camera_for, upward
 
@@ -216,11 +216,3 @@ def render(
     camera = camera_for(vertices, up, azimuth, elevation, size)
     pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)
-
-
-def gradcheck() -> Iterator[Case]:
-    from mpcli_bodies.smpl import cases  # whose bodies are the class above
-
-    yield from cases.gradients()
-    yield from cases.blend_shapes()
-    yield from cases.skinning()
