@@ -62,7 +62,7 @@ class Points:
         if len(self.used) < 4:
             raise InputError(f"{source}: {len(self.used)} points of the body were seen; right would be four at least")
         self.smpl = smpl.only(list(body.landmarks.values()))
-        self.mix = torch.zeros(len(self.used), smpl.joints + len(body.landmarks), device=smpl.weights.device)
+        self.mix = smpl.weights.new_zeros(len(self.used), smpl.joints + len(body.landmarks))
         for row, name in enumerate(self.names):
             self.mix[row, where[name]] = 1 / len(where[name])
 
