@@ -31,8 +31,9 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, identity, inequality
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, small, tabular
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 from mpcli_rl.value_iteration import Bellman
 
 MOST = 20_000  # sweeps of value iteration for comparison
@@ -147,15 +148,6 @@ def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bound
     axes.legend(fontsize=8)
     with run.file("convergence.png") as path:
         figure.savefig(path, dpi=120)
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:
