@@ -30,7 +30,7 @@ def robust(squared: Tensor, sigma: float) -> Tensor:
     return sigma**2 * squared / (sigma**2 + squared)
 
 
-def project(points: Tensor, focal: float, centre: Tensor) -> Tensor:
+def project(points: Tensor, focal: float | Tensor, centre: Tensor) -> Tensor:
     """Pixels [..., 2] of points [..., 3] in camera axes: x right, y up, looking down -z."""
     right_down = torch.stack([points[..., 0], -points[..., 1]], -1)
     return centre + focal * right_down / (-points[..., 2:]).clamp(min=0.1)
