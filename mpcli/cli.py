@@ -57,41 +57,10 @@ class VerbGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        page, directory = _subject(args[0], self.verb)
+        from mpcli.subjects import named
+
+        page, directory = named(args[0])
         return page.name, _command(self.verb, page, directory, ctx.obj), args[1:]
-
-
-def _subject(text: str, verb: str) -> tuple[Page, Path | None]:
-    """The page that SUBJECT names, and the run directory where it names one."""
-    from mpcli.store import read_record
-
-    if text == "-":
-        text = _from_standard_input()
-    elif text.replace("-", "_") in pages():
-        return get(text), None
-    path = Path(text)
-    if (path / "run.json").exists():
-        return get(read_record(path)["page"]), path
-    if path.exists() or os.sep in text:
-        what = "has no run.json" if path.is_dir() else "does not exist" if not path.exists() else "is a file"
-        raise InputError(f"{text}: is no run directory ({what}); give a page name or what `mpcli train` printed")
-    return get(text), None
-
-
-def _from_standard_input() -> str:
-    if sys.stdin.isatty():
-        raise InputError("-: reads a run directory from standard input; pipe the output of `mpcli train` into it")
-    lines = sys.stdin.read().strip().splitlines()
-    if not lines:
-        raise InputError("-: standard input held no run directory; did the command before it fail?")
-    if lines[-1].startswith("{"):
-        import json
-
-        try:
-            return str(json.loads(lines[-1])["run"])
-        except (ValueError, KeyError):
-            raise InputError("-: standard input held a JSON object without a run") from None
-    return lines[-1]
 
 
 def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, ...]) -> Any:
@@ -101,22 +70,24 @@ def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, 
         directory: the run that SUBJECT named, if it named one.
         command: the whole command line, for the run's record.
     """
-    from mpcli import options
+    from mpcli import options, subjects
     from mpcli.execute import Request
 
     signature = Request(page, verb).signature
 
     def call(**given: Any) -> None:
         from mpcli.execute import execute
-        from mpcli.report import report
+        from mpcli.report import report, report_evaluations
 
         others = given.pop("others", None) or ()
-        requests = [Request(page, verb, directory, given, command)]
-        requests += [_further(text, requests[0]) for text in others]
-        common = requests[0].common
-        if others and common.out:
-            raise InputError("--out: several runs are evaluated, and each writes its own run; leave --out away")
-        report([execute(request) for request in requests], common.json, common.quiet)
+        request = Request(page, verb, directory, given, command)
+        if verb != "evaluate":
+            report(execute(request), request.common.json, request.common.quiet)
+            return
+        groups = [subjects.seeds(one) for one in (request, *(subjects.further(text, request) for text in others))]
+        if request.common.out and sum(map(len, groups)) > 1:
+            raise InputError("--out: several runs are evaluated, and their table is printed; leave --out away")
+        report_evaluations([[execute(one) for one in group] for group in groups], request.common.json)
 
     parameters = options.parameters(signature, verb in TRAINING)
     if verb == "evaluate":
@@ -130,17 +101,6 @@ def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, 
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(page.name, help=text, cls=PageCommand)(call)
     return typer.main.get_command(app)
-
-
-def _further(text: str, first: Any) -> Any:
-    """The request for one more run, with those of the first one's options that its page knows."""
-    from mpcli import options
-    from mpcli.execute import Request
-
-    page, directory = _subject(text, first.verb)
-    known = {option.name for option in (*Request(page, first.verb).signature.options, *options.COMMON)}
-    given = {name: value for name, value in first.given.items() if name in known}
-    return Request(page, first.verb, directory, given, first.command)
 
 
 class PageCommand(TyperCommand):

@@ -1,6 +1,7 @@
 """Carry out one request: settle its options, make the run, call the page, record what came of it."""
 
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,12 +50,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run: its directory, its main result (a file or the directory), its record, and of how many seeds."""
+    """A request that was carried out.
+
+    Attributes:
+        directory: the run that it made; an evaluation that makes none stands for the run that it judges.
+        subject: the run that it read, or the page.
+        result: the main result: a file, or the directory.
+        record: what run.json holds, or would hold.
+        seeds: how many.
+    """
 
     directory: Path
+    subject: str
     result: Path
     record: dict[str, Any]
-    seeds: int
+    seeds: int = 1
 
 
 def execute(request: Request) -> Done:
@@ -89,6 +99,9 @@ def _first(
     page, training = request.page, request.verb in TRAINING
     trained = Trained(parent, where) if parent else None
     file = _file(common.out, training) if directory is None else None
+    subject = str(parent or page.name)
+    if request.verb == "evaluate" and (file or common.out is None):
+        return _evaluate(request, values, common, where, file, parent)
     run = Run(
         directory or store.new_directory(page.name, request.verb, common.seed, None if file else common.out),
         seed=common.seed,
@@ -107,7 +120,7 @@ def _first(
     with record.kept(run, about, used, request.command, directory is None):
         if common.seeds > 1:
             numbers = range(common.seed, common.seed + common.seeds)
-            seeds.train(run, page.name, request.verb, numbers, common.checkpoint)
+            seeds.train(run, page.name, request.verb, numbers, common.checkpoint, common.quiet)
         else:
             seed_everything(common.seed)
             try:
@@ -116,7 +129,27 @@ def _first(
                 if training and run.saved:
                     curves.draw(run)
     result = run.artifacts[0] if run.artifacts and not training else run.dir
-    return Done(run.dir, result, about, common.seeds)
+    return Done(run.dir, subject, result, about, common.seeds)
+
+
+def _evaluate(
+    request: Request, values: dict[str, Any], common: Common, where: Any, file: Path | None, parent: Path | None
+) -> Done:
+    """Judge without making a run: what the page writes is dropped, but for the file that `--out` names."""
+    page, began = request.page, time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(
+            Path(folder), seed=common.seed, device=where, out=file, quiet=common.quiet, page=page.name, options=values
+        )
+        seed_everything(common.seed)
+        request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
+    kept = [str(file.absolute())] if file and file in run.artifacts else []
+    about = record.new(page, request.verb, parent) | {
+        "result": run.metrics,
+        "artifacts": kept,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    return Done(parent or Path(), str(parent or page.name), file or Path(), about)
 
 
 def _beside(request: Request, values: dict[str, Any], common: Common, where: Any, directory: Path | None) -> NoReturn:

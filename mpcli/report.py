@@ -1,34 +1,54 @@
-"""The result of a command on standard output, its metrics for a reader on standard error."""
+"""The result of a command on standard output; where that is a path, its metrics for a reader on standard error."""
 
 import json
+import statistics
 from typing import Any
 
 from mpcli.execute import Done
 from mpcli.progress import tell
 
 
-def report(found: list[Done], as_json: bool, quiet: bool) -> None:
-    """The result on standard output, the metrics for a reader on standard error."""
+def report(done: Done, as_json: bool, quiet: bool) -> None:
+    """The path of what a verb made, or with `as_json` an object about it."""
+    print(json.dumps(_object(done)) if as_json else done.result)
+    metrics = done.record["result"]
+    if metrics and not quiet:
+        tell(_table_of_seeds(metrics) if done.seeds > 1 else metrics_table([(done.subject, metrics)]))
+
+
+def report_evaluations(groups: list[list[Done]], as_json: bool) -> None:
+    """One table of evaluated runs; behind the seeds of a run, their median. With `as_json` an object a row."""
+    rows = []
+    for group in groups:
+        rows += [_object(done) for done in group]
+        if len(group) > 1:
+            rows.append(_median(group))
     if as_json:
-        objects = [_object(done) for done in found]
-        print(json.dumps(objects[0] if len(objects) == 1 else objects))
+        print("\n".join(map(json.dumps, rows)))
     else:
-        for done in found:
-            print(done.result)
-    if not quiet and any(done.record["result"] for done in found):
-        if found[0].seeds > 1:
-            tell(_table_of_seeds(found[0].record["result"]))
-            return
-        rows = [(str(done.record["parent"] or done.directory), done.record["result"]) for done in found]
-        tell(metrics_table(rows))
+        print(metrics_table([(row["subject"], row["metrics"]) for row in rows]))
 
 
 def _object(done: Done) -> dict[str, Any]:
     return {
         "run": str(done.directory),
+        "subject": done.subject,
         "artifacts": [str(done.directory / name) for name in done.record["artifacts"]],
         "metrics": done.record["result"],
         "seconds": done.record["seconds"],
+    }
+
+
+def _median(group: list[Done]) -> dict[str, Any]:
+    results = [done.record["result"] for done in group]
+    shared = [name for name in results[0] if all(name in result for result in results)]
+    run = str(group[0].directory.parent)
+    return {
+        "run": run,
+        "subject": f"{run} (median)",
+        "artifacts": [],
+        "metrics": {name: statistics.median(result[name] for result in results) for name in shared},
+        "seconds": round(sum(done.record["seconds"] for done in group), 3),
     }
 
 

@@ -6,12 +6,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpcli import curves
 from mpcli.errors import Failed, InputError, Interrupted
+from mpcli.progress import tell
 from mpcli.registry import spoken
 from mpcli.run import Run
 from mpcli.stop import Stop
@@ -25,7 +27,7 @@ def child(run: Path, seed: int) -> Path:
     return run / f"seed-{seed}"
 
 
-def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: float) -> None:
+def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: float, quiet: bool) -> None:
     """Carry out the run's own config.json at every seed, each in a process of its own, and sum up.
 
     The processes share the cores, so each computes with its part of them (unless OMP_NUM_THREADS says otherwise).
@@ -37,8 +39,10 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     abreast = min(cores, len(seeds))
     env = {"OMP_NUM_THREADS": str(cores // abreast)} | os.environ
-    command = [sys.executable, "-m", "mpcli", spoken(verb), page, "--config", str(run.dir / "config.json")]
-    command += ["--seeds", "1", "--checkpoint", str(checkpoint), "--resume", "--quiet"]
+    # Safe path (-P): the folder that the user is in is no place to import from.
+    command = [sys.executable, "-P", "-c", "from mpcli.seeds import follow; follow()"]
+    command += [spoken(verb), page, "--config", str(run.dir / "config.json")]
+    command += ["--seeds", "1", "--checkpoint", str(checkpoint), "--resume"]
     run.begin()  # the processes read its config.json
     waiting, working = list(seeds), dict[int, _Process]()
     failures: dict[int, tuple[int, str]] = {}  # exit code and last words of a seed
@@ -47,11 +51,15 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
             if waiting and len(working) < abreast and not stop.asked:
                 seed = waiting.pop(0)
                 working[seed] = _Process([*command, "--seed", str(seed), "--out", str(child(run.dir, seed))], env)
+                run.say(f"seed {seed}: under way")
+            for seed, process in () if quiet else working.items():
+                for line in process.steps():
+                    tell(f"seed {seed}: {line}")
             for seed in [seed for seed, process in working.items() if process.ended(stop.asked)]:
                 code, words = working.pop(seed).outcome()
                 if code == 0:
                     run.say(f"seed {seed}: {_words(read_record(child(run.dir, seed))['result'])}")
-                elif code != 130:
+                elif code != 130 or not stop.asked:
                     failures[seed] = code, words
             time.sleep(0.02)
     for seed, (code, words) in sorted(failures.items()):
@@ -61,15 +69,41 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
     _sum_up(run, seeds)
 
 
+def follow() -> None:
+    """Be the process of a seed: run the command line that stands in the arguments, and stop when the parent is gone."""
+    from mpcli.cli import main
+
+    def watch() -> None:
+        os.read(0, 1)  # the parent holds the other end and writes nothing: this returns when it has ended
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    main(sys.argv[1:])
+
+
 class _Process:
     """A seed under way. In a session of its own, so that Ctrl-C reaches it once, through us."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `outcome`
         self._told = False
+        self._read = 0
         self._process = subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=self._said, start_new_session=True
+            command,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
         )
+
+    def steps(self) -> list[str]:
+        """The lines of progress that it has written since they were last asked for."""
+        # Read at a place: the process writes where the file's own position stands.
+        text = os.pread(self._said.fileno(), 1 << 16, self._read)
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("step ")]
 
     def ended(self, stop: bool) -> bool:
         if stop and not self._told:
@@ -79,6 +113,8 @@ class _Process:
 
     def outcome(self) -> tuple[int, str]:
         code = self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
         with self._said as said:
             said.seek(0)
             lines = said.read().decode(errors="replace").strip().splitlines() or [f"exit code {code}"]

@@ -122,6 +122,14 @@ def newest(page: str, verbs: tuple[str, ...], finished: bool) -> Path | None:
     return max(found)[1] if found else None
 
 
+def seed_runs(directory: Path) -> list[Path]:
+    """The runs of the seeds in a run of several, in their order; none in any other."""
+    if (directory / "model.json").exists():
+        return []
+    found = [path.parent for path in directory.glob("seed-*/model.json")]
+    return sorted(found, key=lambda path: (len(path.name), path.name))
+
+
 def next_serial(page: str) -> int:
     """A number above that of every run of the page: the order of runs, which a clock set back does not change."""
     return 1 + max((_order(record)[0] for _, record in _records(page)), default=0)

@@ -30,7 +30,7 @@ class Trained:
         self.options: dict[str, Any] = files.tuples(files.read_json(directory / "config.json"))
         path = directory / "model.json"
         if not path.exists():
-            if seeds := sorted(directory.glob("seed-*")):
+            if seeds := store.seed_runs(directory):
                 raise InputError(f"{directory}: holds a run of each seed; name one of them, such as {seeds[0]}")
             raise InputError(
                 f"{directory}: holds no trained model (its training did not finish); continue it with --resume"

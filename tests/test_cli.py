@@ -39,7 +39,8 @@ def test_standard_output_is_the_result_only(toy, mpcli):
 
 def test_json_is_one_object(toy, mpcli):
     result = mpcli("train", "toy", "--json").json
-    assert set(result) == {"run", "artifacts", "metrics", "seconds"}
+    assert set(result) == {"run", "subject", "artifacts", "metrics", "seconds"}
+    assert result["subject"] == "toy"
     assert result["metrics"]["loss"] > 0
     sampled = mpcli("sample", result["run"], "--json").json
     assert all(Path(path).exists() for path in sampled["artifacts"])
@@ -122,16 +123,33 @@ def test_options_come_from_a_file_and_the_command_line_wins(toy, mpcli, tmp_path
 
 def test_evaluate_compares_runs_in_one_table(toy, mpcli):
     first, second = (mpcli("train", "toy", "--seed", seed).path for seed in (1, 2))
-    one = mpcli("evaluate", first, "--json").json["metrics"]["loss"]
-    doubled = mpcli("evaluate", first, second, "--scale", 2, "--json").json
-    assert [set(row) for row in doubled] == [{"run", "artifacts", "metrics", "seconds"}] * 2
-    assert doubled[0]["metrics"]["loss"] == pytest.approx(2 * one)
-    table = mpcli("evaluate", first, second)
-    assert len(table.out.splitlines()) == 2
-    rows = [line for line in table.err.splitlines() if line.startswith(("run ", "runs"))]
-    assert rows[0].split() == ["run", "loss"]
-    assert rows[1].startswith(str(first))
-    assert rows[2].startswith(str(second))
+    alone = mpcli("evaluate", first, "--json").json
+    assert alone["subject"] == alone["run"] == str(first)
+    doubled = [json.loads(line) for line in mpcli("evaluate", first, second, "--scale", 2, "--json").out.splitlines()]
+    assert [row["subject"] for row in doubled] == [str(first), str(second)]
+    assert doubled[0]["metrics"]["loss"] == pytest.approx(2 * alone["metrics"]["loss"])
+    table = [line.split() for line in mpcli("evaluate", first, second, "--quiet").out.splitlines()]
+    assert table[0] == ["run", "loss"]
+    assert [row[0] for row in table[1:]] == [str(first), str(second)]
+    assert float(table[1][1]) == pytest.approx(alone["metrics"]["loss"], rel=1e-5)
+
+
+def test_evaluating_makes_a_directory_only_where_out_names_one(toy, mpcli):
+    run = mpcli("train", "toy").path
+    before = sorted(Path().rglob("*"))
+    assert mpcli("evaluate", run).code == 0
+    assert sorted(Path().rglob("*")) == before
+    row = mpcli("evaluate", run, "--out", "kept", "--json").json
+    assert (row["run"], row["subject"]) == ("kept", str(run))
+    assert json.loads(Path("kept/run.json").read_text())["result"] == row["metrics"]
+
+
+def test_a_directory_that_holds_a_run_wins_over_a_page(toy, mpcli):
+    mpcli("train", "toy", "--seed", 1, "--out", "toy")
+    mpcli("train", "toy", "--seed", 2)
+    assert mpcli("evaluate", "toy", "--json").json["subject"] == "toy"
+    assert Path(mpcli("sample", "toy", "--json").json["subject"]) == Path("toy")
+    assert "--resume" in one_sentence(mpcli("train", "toy"))
 
 
 def test_a_broken_page_changes_nothing_else(toy, book, mpcli):
@@ -276,7 +294,7 @@ def test_the_record_holds_the_command_that_was_run(toy, mpcli):
 def test_further_runs_are_evaluated_with_the_options_that_their_page_knows(toy, book, mpcli):
     book(toy=TRAINER, tother=TRAINER.replace(", scale: float = 1.0", "").replace("scale * ", ""))
     runs = [mpcli("train", page, "--seed", 1).path for page in ("toy", "tother")]
-    first, second = mpcli("evaluate", *runs, "--scale", 2, "--json").json
+    first, second = map(json.loads, mpcli("evaluate", *runs, "--scale", 2, "--json").out.splitlines())
     assert first["metrics"]["loss"] == pytest.approx(2 * second["metrics"]["loss"])
     assert "--out" in one_sentence(mpcli("evaluate", *runs, "--out", "table"))
 

@@ -1,17 +1,23 @@
 """Several processes train as one: the same steps on a shared-out batch, one record, and an end for all."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
+from mutants import module_of
 from safetensors.torch import load_file
 from test_runs import record, weights
 from torchrun import torchrun
 
 from mpcli import distributed
 from mpcli.errors import InputError
+from mpcli.registry import pages
 
 # Each step has what is hard to share out: heads in turns, two calls, a method of the module, a gradient of the input.
 PAGE = '''"""Shared: two heads on one trunk.
@@ -186,3 +192,60 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         seeds |= {distributed.own_seed(seed, step) for seed in (0, 1) for step in (0, 8)}
     assert len(seeds) == 12
+
+
+# The book -------------------------------------------------------------------------------------------------------------
+
+# Both processes train page after page, and each training ends when its model is saved: what follows is evaluation.
+PAIR = """
+import contextlib, json, sys
+from mpcli import artifacts, cli, distributed
+from mpcli.errors import Finished
+
+save = artifacts.Artifacts.save
+
+def save_and_end(self, *args, **options):
+    save(self, *args, **options)
+    raise Finished
+
+artifacts.Artifacts.save = save_and_end
+if distributed.size() > 1:
+    group = distributed.group()
+    group.__enter__()
+    distributed.group, distributed._part_ways = contextlib.nullcontext, lambda: None
+for line in json.loads(sys.argv[1]):
+    code = cli.run(line)
+    assert code == 0, (line, code)
+"""
+BATCH_TRAINED = [name for name, page in pages().items() if page.distribution == "mpcli" and "train" in page.verbs]
+SAME = {
+    "realnvp": ["--data", "moons"],
+    "nerf": [],
+    "igr": [],
+}  # a loss that is a mean, noise that goes with the example
+
+
+def lines(out: str) -> str:
+    found = []
+    for name in BATCH_TRAINED:
+        steps = ["--steps", "20" if name in SAME else "2"]
+        small = [*getattr(module_of(name), "SMALL", {}).get("train", []), *SAME.get(name, [])]
+        found.append(["train", name, *small, *steps, "--out", f"{out}-{name}", "--quiet"])
+    return json.dumps(found)
+
+
+def test_a_pair_of_processes_trains_every_page_and_ends_where_one_process_does(tmp_path):
+    script = tmp_path / "pair.py"
+    script.write_text(PAIR)
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for out, start in (("pair", launcher), ("one", [])):
+        command = [sys.executable, *start, str(script), lines(out)]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    for name in BATCH_TRAINED:
+        pair, one = (load_file(tmp_path / f"{out}-{name}" / "model.safetensors") for out in ("pair", "one"))
+        assert all(value.isfinite().all() for value in pair.values()), name
+        if name in SAME:
+            apart = max(float((pair[key].double() - one[key].double()).abs().max()) for key in one)
+            assert apart < 1e-5, f"{name}: {apart}"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,35 @@ def test_trained_seeds_are_runs_to_go_on_with(toy, mpcli):
     assert f"{run}/seed-0" in many.err
     assert mpcli("sample", run / "seed-1").code == 0
     assert mpcli("sample", "toy").code == 0  # the newest run that holds a model is one of them
-    assert mpcli("evaluate", run / "seed-0", run / "seed-1").code == 0
+    rows = [json.loads(line) for line in mpcli("evaluate", run, "--json").out.splitlines()]
+    assert [row["subject"] for row in rows] == [f"{run}/seed-0", f"{run}/seed-1", f"{run} (median)"]
+    assert rows[2]["metrics"]["loss"] == statistics.median(row["metrics"]["loss"] for row in rows[:2])
+    assert mpcli("evaluate", run, "--out", "table").code == 2
+
+
+def test_a_seed_imports_nothing_from_the_folder_that_the_user_is_in(toy, mpcli, tmp_path):
+    (tmp_path / "random.py").write_text("raise RuntimeError('imported')\n")
+    result = mpcli("train", "toy", "--seeds", 2)
+    assert result.code == 0, result.err
+    for seed in (0, 1):
+        assert f"seed {seed}: under way" in result.err
+        assert f"seed {seed}: step 20/20" in result.err
+
+
+def test_seeds_end_with_their_parent(toy, tmp_path):
+    process = start(
+        toy, tmp_path, "train", "toy", "--seeds", 2, "--steps", 100000, "--checkpoint", 0, "--out", "run", sleep=0.02
+    )
+    for seed in (0, 1):
+        wait_for(tmp_path / f"run/seed-{seed}/checkpoint.pt", process)
+    process.kill()
+    process.communicate()
+    for seed in (0, 1):
+        for _ in range(1200):
+            if record(tmp_path / f"run/seed-{seed}")["status"] == "interrupted":
+                break
+            time.sleep(0.05)
+        assert record(tmp_path / f"run/seed-{seed}")["status"] == "interrupted"
 
 
 def test_what_a_seed_refuses_or_fails_at_is_told(toy, mpcli):

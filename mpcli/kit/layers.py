@@ -6,8 +6,6 @@ identity.
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,33 +19,6 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int, dropout: float = 0.0) 
         layers += [nn.Dropout(dropout)] if dropout else []
         inputs = width
     return nn.Sequential(*layers, _zero(nn.Linear(inputs, outputs)))
-
-
-def by_numpy(net: nn.Sequential, x: Float[np.ndarray, "B inputs"]) -> Float[np.ndarray, "B outputs"]:
-    """What a perceptron makes of a few rows; on the CPU without torch.
-
-    For one row, torch takes most of its time to call each layer. An agent that asks for every single step is answered
-    in less than half of it. The arrays are the parameters' own memory: nothing is copied, and nothing gets old.
-    A perceptron elsewhere is asked where it is.
-
-    Args:
-        net: `Linear`, `ReLU` and `Tanh` layers.
-    """
-    device = next(net.parameters()).device
-    if device.type != "cpu":
-        with torch.no_grad():
-            return net(torch.from_numpy(x).to(device)).numpy(force=True)
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            x = x @ layer.weight.detach().numpy().T
-            x += layer.bias.detach().numpy()
-        elif isinstance(layer, nn.ReLU):
-            x = np.maximum(x, 0)
-        elif isinstance(layer, nn.Tanh):
-            x = np.tanh(x)
-        else:
-            raise TypeError(f"{type(layer).__name__} is no part of a perceptron")
-    return x
 
 
 class ConvNet(nn.Module):

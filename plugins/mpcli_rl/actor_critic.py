@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, gradient, identity, inequality, uniform
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, playing, small, stepping
-from mpcli_rl.kit.policy import Policy, network, shapes, world
+from mpcli_rl.kit import agents, small, stepping
+from mpcli_rl.kit.networks import network
+from mpcli_rl.kit.policy import Policy, shapes, world
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,8 @@ def rl_run(
             break
 
     run.save(model, cfg, **shapes(make()))
-    earned = playing.evaluate(make, model.actor.greedy, eval_episodes, run.seed)
-    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken * size)
-    curves.returns(run, worlds.finished)
-    if "rgb_array" in make().metadata.get("render_modes", ()):
-        film(run, env, model)
+    run.result(steps=taken * size)
+    agents.report(run, env, model.actor.greedy, eval_episodes, worlds.finished)
 
 
 def minibatches(cfg: Config, size: int) -> Iterator[Tensor | slice]:
@@ -190,19 +188,13 @@ def minibatches(cfg: Config, size: int) -> Iterator[Tensor | slice]:
         yield from torch.randperm(size).split(cfg.batch)
 
 
-def film(run: Run, env: str, model: ActorCritic) -> None:
-    run.image("policy.gif", *playing.record(partial(world, env, render=True), model.actor.greedy, run.seed))
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    agents.evaluate(run, trained.options["env"], trained.load(ActorCritic, Config).actor.greedy, eval_episodes)
 
 
 def render(trained: Trained, run: Run) -> None:
     """One episode of the greedy policy."""
-    film(run, trained.options["env"], trained.load(ActorCritic, Config))
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    model = trained.load(ActorCritic, Config)
-    earned = playing.evaluate(partial(world, trained.options["env"]), model.actor.greedy, eval_episodes, run.seed)
-    run.result(return_mean=earned.mean(), return_std=earned.std())
+    agents.film(run, trained.options["env"], trained.load(ActorCritic, Config).actor.greedy)
 
 
 def gradcheck() -> Iterator[Case]:

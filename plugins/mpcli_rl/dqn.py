@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpcli.checks import Case, Draw, Printed, Sides, gradient, identity, inequality, uniform
-from mpcli.kit.layers import by_numpy
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, playing, stepping, worlds
+from mpcli_rl.kit import agents, curves, playing, stepping, worlds
+from mpcli_rl.kit.networks import by_numpy
 
 
 @dataclass(frozen=True)
@@ -203,26 +203,17 @@ def rl_run(
 
     kept = best if trials.rows else q
     run.save(kept, cfg, shape=shape, actions=actions)
-    returns = playing.evaluate(make, kept.greedy, eval_episodes, run.seed)
-    run.result(return_mean=returns.mean(), return_std=returns.std(), steps=taken)
-    curves.returns(run, worlds.finished, trials)
-    if "rgb_array" in make().metadata.get("render_modes", ()):
-        film(run, env, kept)
+    run.result(steps=taken)
+    agents.report(run, env, kept.greedy, eval_episodes, worlds.finished, trials)
 
 
-def film(run: Run, env: str, q: Q) -> None:
-    run.image("policy.gif", *playing.record(partial(world, env, render=True), q.greedy, run.seed))
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    agents.evaluate(run, trained.options["env"], trained.load(Q, Config).greedy, eval_episodes)
 
 
 def render(trained: Trained, run: Run) -> None:
     """One episode of the greedy policy."""
-    film(run, trained.options["env"], trained.load(Q, Config))
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    q = trained.load(Q, Config)
-    returns = playing.evaluate(partial(world, trained.options["env"]), q.greedy, eval_episodes, run.seed)
-    run.result(return_mean=returns.mean(), return_std=returns.std())
+    agents.film(run, trained.options["env"], trained.load(Q, Config).greedy)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -30,8 +30,9 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from mpcli.checks import Case, Draw, Sides, identity
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl.kit import mdp, small, stepping, tabular, worlds
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 from mpcli_rl.q_learning import target
 
 ENOUGH = 30  # times a state came before a pair, for the test of the Markov property
@@ -157,15 +158,6 @@ def markov(steps: list[Step]) -> float:
             statistic += float(((table - expected) ** 2 / expected).sum())
             freedom += (table.shape[0] - 1) * (table.shape[1] - 1)
     return float(chi2.sf(statistic, freedom)) if freedom else 1.0
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -33,8 +33,9 @@ from torch import Tensor
 
 from mpcli.checks import Case, Printed, Sides, identity, uniform
 from mpcli.errors import InputError
-from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, mdp, stepping, tabular, worlds
+from mpcli.run import Run
+from mpcli_rl.kit import mdp, stepping, tabular, worlds
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 
 
 @dataclass(frozen=True)
@@ -100,26 +101,26 @@ def rl_run(
     table = tabular.Q(*worlds.count_states(world))
     q, visits = table.rows()
     actions = range(len(q[0]))
-    episode = curves.Series("state", "action", "reward")  # the one under way
+    episode: list[list[Any]] = []  # s, a, r of the one under way
 
     fall = tabular.schedule(cfg.epsilon_start, cfg.epsilon, cfg.explore * steps)
     for epsilon in run.track(fall, steps, table=table, agent=agent, episode=episode):
         s = agent.observation
-        exploring = {"none": 1.0, "epsilon_soft": epsilon, "starts": 0.0 if episode.rows else 1.0}[cfg.control]
+        exploring = {"none": 1.0, "epsilon_soft": epsilon, "starts": 0.0 if episode else 1.0}[cfg.control]
         at_random = random.random() < exploring
         a = random.choice(actions) if at_random else max(actions, key=q[s].__getitem__)
         played = len(agent.finished)
         _, r, _ = agent.step(a)
-        episode.add(s, a, r)
+        episode.append([int(s), a, r])
 
         if len(agent.finished) > played:
-            pairs = [(int(s), int(a)) for s, a, _ in episode.rows]
-            g = returns(episode.column("reward"), cfg.gamma)
+            pairs = [(s, a) for s, a, _ in episode]
+            g = returns([r for *_, r in episode], cfg.gamma)
             for step in counted(pairs, cfg.visits):
                 s, a = pairs[step]
                 visits[s][a] += 1
                 q[s][a] += (cfg.alpha or 1 / visits[s][a]) * (g[step] - q[s][a])
-            episode.rows.clear()
+            episode.clear()
         run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0)
         if episodes and len(agent.finished) >= episodes:
             break
@@ -137,15 +138,6 @@ def rl_run(
             value_start_random=v @ model.start,
             rms_error=np.sqrt(np.average(off**2, weights=table.visits.numpy())),
         )
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, identity, inequality
 from mpcli.kit import pictures
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, small, tabular
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 from mpcli_rl.value_iteration import Bellman
 
 MOST = 20_000  # sweeps of value iteration for comparison
@@ -142,15 +143,6 @@ def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bound
     axes.set(xlabel="backups", ylabel="bound of the error", yscale="log")
     figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
     run.figure("convergence.png", figure)
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -27,8 +27,9 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from mpcli.checks import Case, Sides, identity, inequality
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl.kit import small, stepping, tabular, worlds
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,6 @@ def rl_run(
     tabular.save(run, table, cfg)
     tabular.report(run, env, table, cfg.gamma, eval_episodes, agent.finished)
     run.result(steps=agent.steps)
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

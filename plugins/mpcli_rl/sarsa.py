@@ -17,16 +17,17 @@ Sutton and Barto, Reinforcement Learning: An Introduction, 2nd edition, 2018, se
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
 from mpcli.checks import Case, Printed, Sides, identity
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl import q_learning
 from mpcli_rl.kit import mdp, small, stepping, tabular, worlds
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,6 @@ class Config:
 def target(r: float, terminated: bool, gamma: float, following: float) -> float:
     """What Q(s, a) should be: `following` is Q(s', a') of the action that is taken next."""
     return r if terminated else r + gamma * following
-
-
-class Intention:
-    """The action that was chosen for the state the agent is in."""
-
-    def __init__(self, action: int) -> None:
-        self.action = action
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"action": self.action}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.action = int(state["action"])
 
 
 def rl_run(
@@ -75,16 +63,16 @@ def rl_run(
         return random.choice(actions) if random.random() < epsilon else max(actions, key=q[s].__getitem__)
 
     epsilons = tabular.schedule(cfg.epsilon_start, cfg.epsilon, cfg.explore * steps)
-    intention = Intention(choose(agent.observation, cfg.epsilon_start))
+    intention = {"action": choose(agent.observation, cfg.epsilon_start)}
     for epsilon in run.track(epsilons, steps, table=table, agent=agent, intention=intention):
-        s, a = agent.observation, intention.action
+        s, a = agent.observation, intention["action"]
         reached, r, terminated = agent.step(a)
         following = choose(reached, epsilon)
         visits[s][a] += 1
         alpha = cfg.alpha * visits[s][a] ** -cfg.alpha_power
         q[s][a] += alpha * (target(r, terminated, cfg.gamma, q[reached][following]) - q[s][a])
         # Where an episode has ended, the agent is not in the state reached but in the first one of the next.
-        intention.action = following if agent.observation == reached else choose(agent.observation, epsilon)
+        intention["action"] = following if agent.observation == reached else choose(agent.observation, epsilon)
         run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
         if episodes and len(agent.finished) >= episodes:
             break
@@ -99,15 +87,6 @@ def rl_run(
             value_start_soft=soft @ model.start,
             value_start_soft_exact=mdp.solve(model.soft(cfg.epsilon), cfg.gamma) @ model.start,
         )
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -61,22 +61,6 @@ def td_error(r: Any, value: Any, following: Any, gamma: float) -> Any:
     return r + gamma * following - value
 
 
-class Underway:
-    """States and rewards of the episode that each copy is in."""
-
-    def __init__(self, copies: int) -> None:
-        self.steps: list[list[tuple[int, float]]] = [[] for _ in range(copies)]
-
-    def state_dict(self) -> dict[str, Any]:
-        rows = [(copy, s, r) for copy, steps in enumerate(self.steps) for s, r in steps]
-        return {"rows": torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.steps = [[] for _ in self.steps]
-        for copy, s, r in state["rows"].tolist():
-            self.steps[int(copy)].append((int(s), r))
-
-
 def rl_run(
     cfg: Config,
     run: Run,
@@ -89,7 +73,8 @@ def rl_run(
     model, exact = solved(make(), cfg.gamma)
     live = model.reachable()
     worlds = stepping.Copies(make, cfg.copies, run.seed)
-    values, underway = Values(cfg, len(exact)), Underway(cfg.copies)
+    values = Values(cfg, len(exact))
+    underway: list[Any] = [[] for _ in range(cfg.copies)]  # the states and rewards of the episode that each is in
     td, mc, each = values.td.numpy(), values.mc.numpy(), np.arange(cfg.copies)
     errors = curves.Series("episode", "td", "mc")
 
@@ -104,12 +89,12 @@ def rl_run(
         now, following = td[on, s[on]], np.where(terminated, 0.0, td[each, reached])[on]
         td[on, s[on]] += cfg.alpha * td_error(r[on], now, following, cfg.gamma)
         for copy in on.tolist():
-            underway.steps[copy].append((int(s[copy]), float(r[copy])))
+            underway[copy].append([int(s[copy]), float(r[copy])])
         for copy in on[worlds.episodes[on] > before[on]].tolist():
-            visited, rewards = zip(*underway.steps[copy], strict=True)
+            visited, rewards = zip(*underway[copy], strict=True)
             for place, g in zip(visited, returns(rewards, cfg.gamma), strict=True):
                 mc[copy, place] += cfg.alpha_mc * (g - mc[copy, place])
-            underway.steps[copy].clear()
+            underway[copy].clear()
             errors.add(int(before[copy]) + 1, off(td[copy]), off(mc[copy]))
         run.log(train_return=worlds.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
         if worlds.episodes.min() >= episodes:

@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Printed, Sides, identity, inequality
 from mpcli.kit import pictures
-from mpcli.run import Run, Trained
+from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, small, tabular
+from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 
 BLOCK = 65_536  # pairs of a block of states: its numbers stay in the cache while they are used
 
@@ -169,15 +170,6 @@ def picture(run: Run, gamma: float, history: curves.Series) -> None:
     axes.set(xlabel="sweep k", ylabel="worst state", yscale="log" if history.column("bound")[0] > 0 else "linear")
     figure.legend(loc="outside lower center", ncols=2, fontsize=pictures.NAME)
     run.figure("convergence.png", figure)
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    tabular.evaluate(trained, run, eval_episodes)
-
-
-def render(trained: Trained, run: Run) -> None:
-    """One episode of the greedy policy."""
-    tabular.render(trained, run)
 
 
 def gradcheck() -> Iterator[Case]:

@@ -9,10 +9,33 @@ import pytest
 import scipy.sparse
 import torch
 import trimesh
+from mutants import arguments, larger, part, result
 from scipy.spatial.transform import Rotation
 
-from mpcli_bodies.smpl import SMPL, read_body, read_motion
+from mpcli_bodies import smpl
+from mpcli_bodies.smpl import SMPL, Skinning, read_body, read_motion
 from mpcli_bodies.smpl.files import Body, random_body
+
+
+def backwards(kinematics):
+    def twin(self, rotations, joints):
+        return kinematics(self, rotations.mT, joints)
+
+    return twin
+
+
+MUTANTS = {
+    "shape ignored": (SMPL, "rest", arguments(lambda self, betas, turns: (self, 0 * betas, turns))),
+    "rest not taken off": (SMPL, "rest", arguments(lambda self, betas, turns: (self, betas, turns + torch.eye(3)))),
+    "joints of another shape": (SMPL, "rest", part(1, larger)),
+    "turned the other way": (SMPL, "kinematics", backwards),
+    "bones too long": (SMPL, "kinematics", arguments(lambda self, turns, joints: (self, turns, 1.1 * joints))),
+    "rotations of half the angle": (smpl, "axis_angle_to_matrix", arguments(lambda v: (v / 2,))),
+    "gradient of a vertex": (Skinning, "backward", part(0, larger)),
+    "gradient of a bone": (Skinning, "backward", part(1, larger)),
+    "vertices in other units": (SMPL, "forward", part(0, larger)),
+    "blended bones": (smpl, "_blended", result(lambda parts: ((rows, 1.1 * blend) for rows, blend in parts))),
+}
 
 
 def reference(body: Body, betas: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,29 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mutants import larger, nothing, result
 
+from mpcli_bodies import smplify
 from mpcli_bodies.smpl import SMPL, read_body, read_motion
 from mpcli_bodies.smpl.files import walk
+from mpcli_bodies.smplify import observed, prior
+
+
+def flipped(project):
+    return lambda x, f, c: project(x * x.new_tensor([1, -1, 1]), f, c)
+
+
+MUTANTS = {
+    "no energy": (smplify.People, "forward", result(nothing)),
+    "what is seen counts less": (observed.InSpace, "misfit", result(lambda misfit: 0.9 * misfit)),
+    "outliers pull as others do": (observed, "robust", lambda rho: lambda squared, sigma: squared),
+    "pixels count upwards": (observed, "project", flipped),
+    "a camera without a centre of projection": (observed, "project", lambda pi: lambda x, f, c: c + f * x[..., :2]),
+    "hinges bend the other way": (smplify, "overextension", lambda pay: lambda pose: pay(-pose)),
+    "no hinges": (smplify, "overextension", result(nothing)),
+    "prior too strong": (prior, "independent", result(larger)),
+    "knees independent of hips": (prior, "independent", lambda _: lambda away: away),
+}
 
 
 @pytest.fixture(scope="module")

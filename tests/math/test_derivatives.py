@@ -6,11 +6,34 @@ import pytest
 import scipy.spatial.distance
 import scipy.stats
 import torch
+from mutants import larger, part, result
 from torch.nn import functional as F
 
 from mpcli.checks import cases, judge
 from mpcli_math import derivatives
 from mpcli_math.derivatives import calculus, probability
+
+MUTANTS = {
+    "sigmoid of another slope": (calculus, "sigmoid", lambda s: lambda x: s(1.1 * x)),
+    "softmax that does not sum to one": (calculus, "softmax", result(larger)),
+    "softmax without its off-diagonal": (calculus, "softmax_jacobian", result(lambda j: j.diag().diag())),
+    "no derivative of the sigmoid": (calculus, "neuron_gradient", lambda _: lambda x, y: calculus.neuron(x, y) * y),
+    "gradient of the weights transposed": (calculus, "backward", part(0, lambda dw: dw.mT)),
+    "gradient of the biases": (calculus, "backward", part(1, larger)),
+    "gradient of the input": (calculus, "backward", part(2, larger)),
+    "loss without its half": (calculus, "loss", result(lambda value: 2 * value)),
+    "variance for deviation": (probability, "gaussian_nll", lambda nll: lambda m, y, s: nll(m, y, s**2)),
+    "mean in the place of the sum": (probability, "binary_cross_entropy", result(lambda value: value / 6)),
+    "two priors": (probability, "log_joint", lambda joint: lambda w, x, y, priors=1: joint(w, x, y, 2)),
+    "evidence forgotten": (probability, "log_evidence", result(lambda value: 0 * value)),
+    "KL the other way": (probability, "kl", lambda kl: lambda p, q: kl(q, p)),
+    "no constant in a normal density": (probability, "log_normal", result(lambda value: value + 1)),
+}
+
+
+def normal(*shapes):
+    return tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+
 
 X = torch.linspace(-30, 30, 61, dtype=torch.float64)
 P = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -38,7 +61,7 @@ def test_softmax_jacobian_equals_autograds():
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_backpropagation_equals_autograd(layers):
-    w, b, x, y = calculus.normal((layers, 4, 4), (layers, 4), (4,), (4,))(torch.Generator().manual_seed(layers))
+    w, b, x, y = normal((layers, 4, 4), (layers, 4), (4,), (4,))
     leaves = [tensor.requires_grad_() for tensor in (w, b, x)]
     expected = torch.autograd.grad(calculus.loss(w, b, x, y), leaves)
     with torch.no_grad():
@@ -77,14 +100,14 @@ def test_kl_of_two_normals_by_its_closed_form():
 
 
 def test_the_normal_density_equals_scipys():
-    mean, root, x = calculus.normal((3,), (3, 3), (3,))(torch.Generator().manual_seed(0))
+    mean, root, x = normal((3,), (3, 3), (3,))
     covariance = root @ root.T + torch.eye(3)
     expected = scipy.stats.multivariate_normal(mean.numpy(), covariance.numpy()).logpdf(x.numpy())
     assert float(probability.log_normal(x, mean, covariance)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_map_is_the_solution_of_ridge_regression():
-    x, y = calculus.normal((8, 3), (8,))(torch.Generator().manual_seed(0))
+    x, y = normal((8, 3), (8,))
     ridge = torch.linalg.solve(x.T @ x + (probability.NOISE / probability.PRIOR) ** 2 * torch.eye(3), x.T @ y)
     best = probability.log_posterior(ridge, x, y)
     for _ in range(100):
@@ -92,7 +115,7 @@ def test_the_map_is_the_solution_of_ridge_regression():
 
 
 def test_the_evidence_is_the_integral_over_the_weights():
-    x, y = calculus.normal((4, 1), (4,))(torch.Generator().manual_seed(0))
+    x, y = normal((4, 1), (4,))
     w = torch.linspace(-12, 12, 4001, dtype=torch.float64)
     joint = torch.stack([probability.log_joint(value[None], x, y) for value in w]).exp()
     assert float(torch.trapezoid(joint, w).log()) == pytest.approx(float(probability.log_evidence(x, y)), rel=1e-10)
@@ -100,7 +123,7 @@ def test_the_evidence_is_the_integral_over_the_weights():
 
 def test_the_misprints_are_found_and_no_other_formula_is_called_one():
     off = {case.name: judge(case).misprint for case in cases(derivatives) if case.printed}
-    assert len(off) == 4
-    for word in ("tanh", "dL/dW_l", "Bernoulli", "log p(w|D)"):
+    assert len(off) == 6
+    for word in ("tanh", "dL/dW_l", "dL/dw_ij", "Bernoulli", "-log of a product", "log p(w|D)"):
         (distance,) = (value for name, value in off.items() if name.startswith(word))
         assert distance > 0.1

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from mutants import arguments, larger, part, result
 from scipy.stats import kstest
 
 from mpcli.kit import datasets, rays
+from mpcli_radiance import nerf
 from mpcli_radiance.nerf import (
     Config,
     Field,
@@ -24,7 +26,48 @@ from mpcli_radiance.nerf import (
 )
 from mpcli_radiance.nerf import march as marching
 
-SMALL = ("--width", 32, "--depth", 3, "--coarse", 16, "--fine", 12, "--batch", 128)
+SMALL = {
+    "train": ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
+    "marching_cubes": ["--resolution", "16"],
+}
+
+
+def without_background(light):
+    def dark(self, *args):
+        w, colour = light(self, *args)
+        return w, colour - (1 - w.sum(-1, keepdim=True)) * self.background
+
+    return dark
+
+
+def seeing_direction(forward):
+    return lambda field, x, d: (field.density(field.hidden(x) + d.sum(-1, keepdim=True)), forward(field, x, d)[1])
+
+
+def only_sines(entries):
+    return torch.cat([entries[..., : entries.shape[-1] // 2]] * 2, -1)
+
+
+MUTANTS = {
+    "no background": (NeRF, "light", without_background),
+    "a sample dims itself": (nerf, "weights", lambda w: lambda sigma, delta: w(sigma, delta) * (-sigma * delta).exp()),
+    "nothing dims": (nerf, "weights", lambda w: lambda sigma, delta: -torch.expm1(-sigma * delta)),
+    "weights too large": (nerf, "weights", result(larger)),
+    "the last sample reaches no further": (nerf, "spacing", arguments(lambda t, far: (t, t[:, -1:].max()))),
+    "shares from the wrong end": (nerf, "importance", arguments(lambda edges, mass, u: (edges, mass, 1 - u))),
+    "mass of the next interval": (nerf, "importance", arguments(lambda edges, mass, u: (edges, mass.roll(1, -1), u))),
+    "samples of the next part": (nerf, "stratified", arguments(lambda near, far, n, u: (near, far, n, u + 0.9))),
+    "gamma without its cosines": (
+        Octaves,
+        "forward",
+        result(only_sines),
+    ),
+    "frequencies without pi": (Octaves, "forward", arguments(lambda self, p: (self, p / math.pi))),
+    "density that sees the direction": (Field, "forward", seeing_direction),
+    "rendering in other colours": (NeRF, "render", part(0, larger)),
+}
+
+TINY = ("--width", 32, "--depth", 3, "--coarse", 16, "--fine", 12, "--batch", 128)
 
 
 def uniform(*shape: int) -> torch.Tensor:
@@ -176,6 +219,27 @@ def test_the_place_enters_again_behind_the_middle():
     assert (field.hidden(x)[0] - field.hidden(x)[1]).abs().max() == 0
 
 
+def test_batches_are_a_function_of_seed_and_step_and_all_along_rays():
+    def batch(seed: int, step: int) -> tuple[torch.Tensor, ...]:
+        pixels = rays.pixel_batches(datasets.scene("cow"), "train", 50, seed, 1.0)
+        return nerf.jittered(pixels, 5, 7, seed)(step)
+
+    ours = batch(1, 5)
+    assert [tuple(x.shape) for x in ours] == [(50, 3), (50, 3), (50, 3), (50, 5), (50, 7)]
+    assert all(torch.equal(x, y) for x, y in zip(ours, batch(1, 5), strict=True))
+    for other in (batch(2, 5), batch(1, 6)):
+        assert not torch.isin(torch.cat(other[3:], 1), torch.cat(ours[3:], 1)).any()
+    assert kstest(torch.cat(ours[3:], 1).flatten().numpy(), "uniform").pvalue > 1e-3
+
+
+def test_without_offsets_samples_lie_in_the_middle():
+    model = constant_fog(0.7, 0.3, Config(width=8, depth=2, coarse=4, fine=3))
+    ray = torch.zeros(2, 3), torch.eye(3)[:2]
+    t = model(*ray)[2]
+    for given in (torch.full((2, 4), 0.5), torch.full((2, 3), 0.5)), (torch.rand(2, 4), torch.rand(2, 3)):
+        assert torch.equal(model(*ray, given)[2], t) == bool((given[0] == 0.5).all())
+
+
 def test_paper_size():
     model = NeRF(Config(width=256, depth=8), (0.0, 0.0, 0.0), 1.0, (2.0, 6.0))
     field = model.fine
@@ -317,7 +381,7 @@ def trained(tmp_path_factory):
     from mpcli.cli import run
 
     out = tmp_path_factory.mktemp("nerf") / "run"
-    assert run(["train", "nerf", *map(str, SMALL), "--steps", "250", "--quiet", "--out", str(out)]) == 0
+    assert run(["train", "nerf", *map(str, TINY), "--steps", "250", "--quiet", "--out", str(out)]) == 0
     return out
 
 
@@ -388,17 +452,17 @@ def test_a_level_that_no_density_reaches_is_refused(mpcli, trained):
 
 @pytest.mark.parametrize("option", [("--encoding", "fourier"), ("--background", "black"), ("--octaves", "2")])
 def test_options_reach_the_model(mpcli, option):
-    result = mpcli("train", "nerf", *SMALL, "--steps", 2, "--judged", 1, *option)
+    result = mpcli("train", "nerf", *TINY, "--steps", 2, "--judged", 1, *option)
     assert result.code == 0, result.err
     again = mpcli("evaluate", result.path, "--json")
     assert again.code == 0, again.err
-    first = mpcli("train", "nerf", *SMALL, "--steps", 2, "--judged", 5, *option, "--json").json["metrics"]["psnr"]
+    first = mpcli("train", "nerf", *TINY, "--steps", 2, "--judged", 5, *option, "--json").json["metrics"]["psnr"]
     assert again.json["metrics"]["psnr"] == pytest.approx(first, abs=1e-4)
 
 
 def test_real_layouts_are_read(mpcli, shared_data):
     for spec in (f"blender:{shared_data / 'nerf-spot'}@32", f"colmap:{shared_data / 'colmap-spot'}@32"):
-        result = mpcli("train", "nerf", *SMALL, "--steps", 2, "--judged", 1, "--data", spec, "--json")
+        result = mpcli("train", "nerf", *TINY, "--steps", 2, "--judged", 1, "--data", spec, "--json")
         assert result.code == 0, result.err
         assert result.json["metrics"]["psnr"] > 3
         shown = mpcli("render", result.json["run"], "--path", "orbit", "--up", "cameras", "--frames", 2, "--size", 16)

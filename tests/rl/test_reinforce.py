@@ -17,7 +17,7 @@ from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import reinforce
 from mpcli_rl.kit import stepping
 from mpcli_rl.kit.policy import Policy, shapes, world
-from mpcli_rl.reinforce import Agent, Config, Played, loss, returns, variances, weights
+from mpcli_rl.reinforce import Agent, Config, loss, returns, variances, weights, whole
 
 SMALL = {"rl_run": ["--hidden", "8", "--eval-episodes", "2"], "evaluate": ["--eval-episodes", "2"]}
 MUTANTS = {
@@ -142,13 +142,13 @@ def test_returns_are_summed_backwards():
 
 
 def played(agent: Agent, count: int) -> list[reinforce.Episode]:
-    worlds, rows = stepping.Copies(lambda: world("TwoStates-v0"), 1, seed=0), Played()
-    while rows.episodes < count:
+    worlds, steps = stepping.Copies(lambda: world("TwoStates-v0"), 1, seed=0), []
+    while worlds.ended < count:
         s = worlds.observation
         a = agent.policy.draw(s)
         _, r, _ = worlds.step(agent.policy.taken(a))
-        rows.add(s, a, r, worlds.over)
-    return rows.take(torch.device("cpu"))
+        steps.append([s, a, r, worlds.over])
+    return whole(steps, torch.device("cpu"))
 
 
 def tabular() -> Agent:

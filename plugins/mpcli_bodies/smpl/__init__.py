@@ -25,13 +25,13 @@ import trimesh
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit import raster
 from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run
 from mpcli_bodies.smpl import gltf
+from mpcli_bodies.smpl.equations import gradcheck as gradcheck
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
 from mpcli_bodies.smpl.view import upward
 
@@ -217,11 +217,3 @@ def render(
     camera = framing(vertices.flatten(0, 1), up, azimuth, elevation, height=size)
     pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)
-
-
-def gradcheck() -> Iterator[Case]:
-    from mpcli_bodies.smpl import cases  # whose bodies are the class above
-
-    yield from cases.gradients()
-    yield from cases.blend_shapes()
-    yield from cases.skinning()

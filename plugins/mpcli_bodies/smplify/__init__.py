@@ -21,7 +21,6 @@ Single Image, 2016. arXiv:1607.08128
 
 import importlib.resources
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,13 +31,13 @@ import trimesh
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit.arrays import write_npz
 from mpcli.kit.datasets.files import read_image
 from mpcli.run import FIGURES, MESHES, Run
 from mpcli_bodies.smpl import SMPL, read_body
 from mpcli_bodies.smplify import prior
+from mpcli_bodies.smplify.equations import gradcheck as gradcheck
 from mpcli_bodies.smplify.observed import InPicture, InSpace, Scan, read
 from mpcli_bodies.smplify.picture import figure
 
@@ -177,11 +176,3 @@ def write(run: Run, seen: InPicture | InSpace | Scan, faces: np.ndarray, best: t
     parts = {".npz": parameters, MESHES: lambda: run.mesh("body.ply", mesh), FIGURES: picture}
     for _, write_part in sorted(parts.items(), key=lambda part: run.suffix not in part[0] if run.suffix else False):
         write_part()
-
-
-def gradcheck() -> Iterator[Case]:
-    from mpcli_bodies.smplify import cases  # which are about the functions above
-
-    yield from cases.camera()
-    yield from cases.errors()
-    yield from cases.priors()

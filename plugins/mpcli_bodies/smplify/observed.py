@@ -30,7 +30,7 @@ def robust(squared: Tensor, sigma: float) -> Tensor:
     return sigma**2 * squared / (sigma**2 + squared)
 
 
-def project(points: Tensor, focal: float, centre: Tensor) -> Tensor:
+def project(points: Tensor, focal: float | Tensor, centre: Tensor) -> Tensor:
     """Pixels [..., 2] of points [..., 3] in camera axes: x right, y up, looking down -z."""
     right_down = torch.stack([points[..., 0], -points[..., 1]], -1)
     return centre + focal * right_down / (-points[..., 2:]).clamp(min=0.1)
@@ -62,7 +62,7 @@ class Points:
         if len(self.used) < 4:
             raise InputError(f"{source}: {len(self.used)} points of the body were seen; right would be four at least")
         self.smpl = smpl.only(list(body.landmarks.values()))
-        self.mix = torch.zeros(len(self.used), smpl.joints + len(body.landmarks), device=smpl.weights.device)
+        self.mix = smpl.weights.new_zeros(len(self.used), smpl.joints + len(body.landmarks))
         for row, name in enumerate(self.names):
             self.mix[row, where[name]] = 1 / len(where[name])
 

@@ -1,18 +1,11 @@
 """Rules of differentiation, activations, backpropagation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from mpcli.checks import Case
-from mpcli.old_checks import gradient, identity, inequality
-
-
-def normal(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Tensor, ...]]:
-    """A draw of standard normal tensors of these shapes."""
-    return lambda r: tuple(torch.randn(shape, generator=r, dtype=torch.float64) for shape in shapes)
-
+from mpcli.checks import Case, Printed, Sides, gradient, identity, inequality, uniform
 
 ZERO, ONE = torch.tensor([0, 1], dtype=torch.float64)
 
@@ -25,18 +18,29 @@ def circle(x: Tensor) -> Tensor:  # the y > 0 that x^2 + y^2 = 1 defines
 
 
 def rules() -> Iterator[Case]:
-    x = normal((5,))
     f, df, g, dg = torch.sin, torch.cos, lambda x: 1 + x**2, lambda x: 2 * x
 
-    def quotient(x: Tensor) -> Tensor:
-        return (df(x) * g(x) - f(x) * dg(x)) / g(x) ** 2
+    def product(x: Tensor) -> Sides:
+        return f(x) * g(x), df(x) * g(x) + f(x) * dg(x)
 
-    yield gradient("(f g)' = f' g + f g'", lambda x: f(x) * g(x), lambda x: df(x) * g(x) + f(x) * dg(x), x)
-    yield gradient("(f / g)' = (f' g - f g') / g^2", lambda x: f(x) / g(x), quotient, x)
-    yield gradient("(f o g)' = f'(g) g'", lambda x: f(g(x)), lambda x: df(g(x)) * dg(x), x)
-    yield gradient("(f^-1)' = 1 / f'(f^-1), f = sinh", torch.asinh, lambda x: 1 / x.asinh().cosh(), x)
-    yield gradient("(log x)' = 1 / x", torch.log, torch.reciprocal, lambda r: (x(r)[0].abs() + 0.1,))
-    yield gradient("x^2 + y^2 = 1: dy/dx = -x / y", circle, lambda x: -x / circle(x), lambda r: (x(r)[0].sin() * 0.9,))
+    def quotient(x: Tensor) -> Sides:
+        return f(x) / g(x), (df(x) * g(x) - f(x) * dg(x)) / g(x) ** 2
+
+    def chain(x: Tensor) -> Sides:
+        return f(g(x)), df(g(x)) * dg(x)
+
+    def inverse(x: Tensor) -> Sides:
+        return x.asinh(), 1 / x.asinh().cosh()
+
+    def implicit(x: Tensor) -> Sides:
+        return circle(x), -x / circle(x)
+
+    yield gradient("(f g)' = f' g + f g'", product, (5,))
+    yield gradient("(f / g)' = (f' g - f g') / g^2", quotient, (5,))
+    yield gradient("(f o g)' = f'(g) g'", chain, (5,))
+    yield gradient("(f^-1)' = 1 / f'(f^-1), f = sinh", inverse, (5,))
+    yield gradient("(log x)' = 1 / x", lambda x: (x.log(), 1 / x), uniform(0.1, 3, 5))
+    yield gradient("x^2 + y^2 = 1: dy/dx = -x / y", implicit, uniform(-0.9, 0.9, 5))
 
 
 # 2. Activations
@@ -63,37 +67,43 @@ def softmax_jacobian(x: Tensor) -> Tensor:  # [D] -> [D, D]
 
 
 def activations() -> Iterator[Case]:
-    x = normal((6,))
+    def off_zero(g: torch.Generator) -> Tensor:  # at 0 the step and both ReLUs have no derivative, only a convention
+        x = torch.randn(6, dtype=torch.float64, generator=g)
+        return x + 0.1 * x.sign()
 
-    def off_zero(r: Generator) -> tuple[Tensor]:  # at 0 the step and both ReLUs have no derivative, only a convention
-        return (x(r)[0] + 0.1 * x(r)[0].sign(),)
+    far = uniform(-1000, 1000, 6)
 
-    def far(r: Generator) -> tuple[Tensor]:
-        return (400 * x(r)[0],)
+    def slope(x: Tensor) -> Sides:
+        return sigmoid(x), sigmoid(x) * (1 - sigmoid(x))
 
-    yield gradient("step: [x > 0]' = 0", lambda x: (x > 0).double(), torch.zeros_like, off_zero)
-    yield gradient("linear: (c x)' = c", lambda x: 3 * x, lambda x: torch.full_like(x, 3), x)
-    yield gradient("sigmoid: s' = s (1 - s)", sigmoid, lambda x: sigmoid(x) * (1 - sigmoid(x)), x)
-    yield identity("s(x) = 1 / (1 + e^-x)", sigmoid, lambda x: 1 / (1 + torch.exp(-x)), x)
-    yield identity("s(x) = e^x / (1 + e^x)", sigmoid, lambda x: x.exp() / (1 + x.exp()), x)
-    yield identity("s(x) + s(-x) = 1, x to a thousand", lambda x: sigmoid(x) + sigmoid(-x), torch.ones_like, far)
-    yield gradient("(log s)'(x) = s(-x), x to a thousand", log_sigmoid, lambda x: sigmoid(-x), far)
-    yield identity(
-        "tanh: dh/dx = diag(1 - h^2)",
-        lambda x: torch.autograd.functional.jacobian(torch.tanh, x),
-        lambda x: torch.diag(1 - x.tanh() ** 2),
-        x,
-        printed=lambda x: torch.eye(len(x)) - x.tanh() ** 2,  # the identity matrix where a vector of ones belongs
-    )
-    yield identity("tanh(x) = 2 s(2x) - 1", torch.tanh, lambda x: 2 * sigmoid(2 * x) - 1, x)
-    yield gradient("ReLU: max(0, x)' = [x > 0]", lambda x: x.clamp(min=0), lambda x: (x > 0).double(), off_zero)
-    name = "leaky ReLU: max(x, x / 10)' = 1 or 1 / 10"
-    yield gradient(name, lambda x: torch.maximum(x, x / 10), lambda x: torch.where(x > 0, ONE, ONE / 10), off_zero)
-    name = "softmax: d(v . y)/dx = (diag(y) - y y^T) v"
-    yield gradient(name, lambda x, v: v @ softmax(x), lambda x, v: softmax_jacobian(x) @ v, normal((6,), (6,)))
-    yield identity("sum_i softmax(x)_i = 1, x to a thousand", lambda x: softmax(x).sum(), lambda x: ONE, far)
-    yield inequality("0 <= s", torch.zeros_like, sigmoid, x)
-    yield inequality("|tanh| <= 1", lambda x: x.tanh().abs(), torch.ones_like, x)
+    yield gradient("step: [x > 0]' = 0", lambda x: ((x > 0).double(), 0 * x), off_zero)
+    yield gradient("linear: (c x)' = c", lambda x: (3 * x, torch.full_like(x, 3)), (6,))
+    yield gradient("sigmoid: s' = s (1 - s)", slope, (6,))
+    yield identity("s(x) = 1 / (1 + e^-x)", lambda x: (sigmoid(x), 1 / (1 + torch.exp(-x))), (6,))
+    yield identity("s(x) = e^x / (1 + e^x)", lambda x: (sigmoid(x), x.exp() / (1 + x.exp())), (6,))
+    yield identity("s(x) + s(-x) = 1, x to a thousand", lambda x: (sigmoid(x) + sigmoid(-x), torch.ones(6)), far)
+    yield gradient("(log s)'(x) = s(-x), x to a thousand", lambda x: (log_sigmoid(x), sigmoid(-x)), far)
+
+    def hyperbolic(x: Tensor) -> Sides:
+        found = torch.autograd.functional.jacobian(torch.tanh, x)
+        return found, torch.diag(1 - x.tanh() ** 2), torch.eye(len(x)) - x.tanh() ** 2
+
+    printed = Printed("(51)", "dh/da = diag(I - h^2)", "dh/da = diag(1 - h^2), 1 a vector of ones")
+    yield identity("tanh: dh/da = diag(1 - h^2)", hyperbolic, (6,), printed=printed)
+    yield identity("tanh(x) = 2 s(2x) - 1", lambda x: (x.tanh(), 2 * sigmoid(2 * x) - 1), (6,))
+
+    def leaky(x: Tensor) -> Sides:
+        return torch.maximum(x, x / 10), torch.where(x > 0, ONE, ONE / 10)
+
+    yield gradient("ReLU: max(0, x)' = [x > 0]", lambda x: (x.clamp(min=0), (x > 0).double()), off_zero)
+    yield gradient("leaky ReLU: max(x, x / 10)' = 1 or 1 / 10", leaky, off_zero)
+
+    def normalised(x: Tensor, v: Tensor) -> Sides:
+        return v @ softmax(x), softmax_jacobian(x) @ v
+
+    yield gradient("softmax: d(v . y)/dx = (diag(y) - y y^T) v", normalised, (6,), (6,))
+    yield identity("sum_i softmax(x)_i = 1, x to a thousand", lambda x: (softmax(x).sum(), ONE), far)
+    yield inequality("0 <= s <= 1", lambda x: ((sigmoid(x) - 0.5).abs(), torch.full((6,), 0.5)), (6,))
 
 
 # 3. Backpropagation, first through one neuron, then through layers of them
@@ -129,25 +139,32 @@ def backward(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor
     return dw, db, d
 
 
-def backward_misprint(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """dL/dw with what came out of a layer in the place of what went in."""
-    return torch.stack([torch.outer(*pair) for pair in zip(backward(w, b, x, y)[1], forward(w, b, x)[1:], strict=True)])
-
-
 def backpropagation() -> Iterator[Case]:
     w, b, x = (3, 4, 4), (3, 4), (4,)  # three layers of four units
-    yield gradient("n = s(x . y): dn/dx = n (1 - n) y", neuron, neuron_gradient, normal(x, x))
-    name = "dL/dW_l = (d_l * f'(a_l)) z_(l-1)^T"
-    yield gradient(name, loss, lambda *a: backward(*a)[0], normal(w, b, x, x), printed=backward_misprint)
-    yield gradient(
-        "dL/db_l = d_l * f'(a_l)",
-        lambda b, w, x, y: loss(w, b, x, y),
-        lambda b, w, x, y: backward(w, b, x, y)[1],
-        normal(b, w, x, x),
-    )
-    yield gradient(
-        "d_(l-1) = W_l^T (d_l * f'(a_l))",
-        lambda x, w, b, y: loss(w, b, x, y),
-        lambda x, w, b, y: backward(w, b, x, y)[2],
-        normal(x, w, b, x),
-    )
+
+    def unit(x: Tensor, y: Tensor) -> Sides:
+        return neuron(x, y), neuron_gradient(x, y)
+
+    yield gradient("n = s(x . y): dn/dx = n (1 - n) y", unit, x, x)
+
+    def weights(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Sides:
+        dw, db, _ = backward(w, b, x, y)
+        return loss(w, b, x, y), dw, db[:, :, None] * torch.stack(forward(w, b, x)[1:])[:, None]
+
+    printed = Printed("002 10", "dz_k^(l)/dw_ij^(l) = f'(a)_k z_j^(l) [k = i]", "f'(a)_k z_j^(l-1) [k = i]")
+    yield gradient("dL/dW_l = (d_l * f'(a_l)) z_(l-1)^T", weights, w, b, x, x, printed=printed)
+
+    def once(w: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Sides:  # L = 1/2 |z - y|^2 has the second derivative I
+        return loss(w, b, x, y), backward(w, b, x, y)[0], torch.eye(4)
+
+    printed = Printed("002 10", "d^2 L/dz dz = delta dz/dw_ij", "dL/dw_ij = delta dz/dw_ij")
+    yield gradient("dL/dw_ij = delta dz/dw_ij in the last layer", once, (1, 4, 4), (1, 4), x, x, printed=printed)
+
+    def biases(b: Tensor, w: Tensor, x: Tensor, y: Tensor) -> Sides:
+        return loss(w, b, x, y), backward(w, b, x, y)[1]
+
+    def inputs(x: Tensor, w: Tensor, b: Tensor, y: Tensor) -> Sides:
+        return loss(w, b, x, y), backward(w, b, x, y)[2]
+
+    yield gradient("dL/db_l = d_l * f'(a_l)", biases, b, w, x, x)
+    yield gradient("d_(l-1) = W_l^T (d_l * f'(a_l))", inputs, x, w, b, x)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-from mpcli.checks import Case
-from mpcli.old_checks import gradient, identity, inequality
-from mpcli_math.derivatives.calculus import ONE, ZERO, log_sigmoid, normal, sigmoid, softmax
+from mpcli.checks import Case, Draw, Printed, Sides, gradient, identity, inequality, uniform
+from mpcli_math.derivatives.calculus import ONE, ZERO, log_sigmoid, sigmoid, softmax
+
+SCALE = uniform(0.3, 3)
 
 # 4. Likelihoods
 
@@ -25,10 +26,6 @@ def binary_cross_entropy(x: Tensor, y: Tensor) -> Tensor:
     return -(y * log_sigmoid(x) + (1 - y) * log_sigmoid(-x)).sum()
 
 
-def bracket_misprint(x: Tensor, y: Tensor) -> Tensor:  # without the bracket, the minus sign stops at the first term
-    return (-y * log_sigmoid(x) + (1 - y) * log_sigmoid(-x)).sum()
-
-
 def gaussian_nll(mean: Tensor, y: Tensor, std: Tensor) -> Tensor:  # -log N(y; mean, std^2)
     return (y - mean) ** 2 / (2 * std**2) + std.log() + 0.5 * math.log(2 * math.pi)
 
@@ -38,31 +35,46 @@ def laplace_nll(median: Tensor, y: Tensor, scale: Tensor) -> Tensor:
 
 
 def likelihoods() -> Iterator[Case]:
-    def classes(r: Generator) -> tuple[Tensor, Tensor]:  # logits, and a distribution over the classes
-        x, y = normal((5,), (5,))(r)
-        return x, softmax(y)
+    def labels(g: Generator) -> Tensor:
+        return torch.randint(2, (6,), generator=g).double()
 
-    def binary(r: Generator) -> tuple[Tensor, Tensor]:  # logits and labels
-        return normal((6,))(r)[0], torch.tensor([0, 1, 0, 1, 1, 0], dtype=torch.float64)
+    def classes(x: Tensor, y: Tensor) -> Sides:
+        return categorical_nll(x, softmax(y)), softmax(x) - softmax(y)
 
-    def predictions(r: Generator) -> tuple[Tensor, ...]:  # what a model says, what was seen, a scale
-        m, off, scale = normal((6,), (6,), ())(r)
-        return m, m + off + 0.1 * off.sign(), scale.exp()
+    def binary(x: Tensor, y: Tensor) -> Sides:
+        return binary_cross_entropy(x, y), sigmoid(x) - y
 
-    yield gradient("softmax, then nll: dL/dx = softmax(x) - y", categorical_nll, lambda x, y: softmax(x) - y, classes)
-    yield gradient("sigmoid, then nll: dL/dx = s(x) - y", binary_cross_entropy, lambda x, y: sigmoid(x) - y, binary)
-    name = "Bernoulli nll = -sum [y log pi + (1 - y) log(1 - pi)]"
-    yield identity(name, bernoulli_nll, binary_cross_entropy, binary, printed=bracket_misprint)
-    name = "Gaussian nll, fixed s: dL/dm = (m - y) / s^2, a squared error's"
-    yield gradient(name, gaussian_nll, lambda m, y, s: (m - y) / s**2, predictions)
+    def squared(m: Tensor, y: Tensor, s: Tensor) -> Sides:
+        return gaussian_nll(m, y, s), (m - y) / s**2
+
+    def absolute(m: Tensor, off: Tensor, b: Tensor) -> Sides:
+        y = m.detach().round() + 0.5 + off.round()  # half a unit from where |m - y| has its kink
+        return laplace_nll(m, y, b), (m - y).sign() / b
+
+    yield gradient("softmax, then nll: dL/dx = softmax(x) - y", classes, (5,), (5,))
+    yield gradient("sigmoid, then nll: dL/dx = s(x) - y", binary, (6,), labels)
+    yield gradient("Gaussian nll, fixed s: dL/dm = (m - y) / s^2, a squared error's", squared, (6,), (6,), SCALE)
     name = "Laplace nll, fixed b: dL/dm = sign(m - y) / b, an absolute error's"
-    yield gradient(name, laplace_nll, lambda m, y, b: (m - y).sign() / b, predictions)
-    yield inequality(
-        "Gaussian nll is least at the sample's mean and root mean square deviation",
-        lambda m, y, s: gaussian_nll(y.mean(), y, y.std(correction=0)).sum(),
-        lambda m, y, s: gaussian_nll(m[0], y, s).sum(),
-        predictions,
-    )
+    yield gradient(name, absolute, uniform(-0.4, 0.4, 6), (6,), SCALE)
+
+    def bracket(x: Tensor, y: Tensor) -> Sides:  # without the bracket, the minus sign stops at the first term
+        unbracketed = (-y * log_sigmoid(x) + (1 - y) * log_sigmoid(-x)).sum()
+        return bernoulli_nll(x, y), binary_cross_entropy(x, y), unbracketed
+
+    printed = Printed("(10)", "-sum y log pi + (1 - y) log(1 - pi)", "-sum [y log pi + (1 - y) log(1 - pi)]")
+    yield identity("Bernoulli nll = -sum [y log pi + (1 - y) log(1 - pi)]", bracket, (6,), labels, printed=printed)
+
+    def mean(x: Tensor, y: Tensor) -> Sides:
+        return bernoulli_nll(x, y), binary_cross_entropy(x, y), binary_cross_entropy(x, y) / len(x)
+
+    printed = Printed("(9) = (10)", "-log p = -1/N sum_i ...", "-log p = -sum_i ...; their mean is -1/N log p")
+    yield identity("-log of a product is a sum, not a mean", mean, (6,), labels, printed=printed)
+
+    def best(m: Tensor, y: Tensor, s: Tensor) -> Sides:
+        return gaussian_nll(y.mean(), y, y.std(correction=0)).sum(), gaussian_nll(m, y, s).sum()
+
+    name = "Gaussian nll is least at the sample's mean and root mean square deviation"
+    yield inequality(name, best, (), (6,), SCALE)
 
 
 # 5. Bayes and MAP in linear regression: y = X w + noise, noise ~ N(0, NOISE^2), w ~ N(0, PRIOR^2 I)
@@ -89,20 +101,20 @@ def log_posterior(w: Tensor, x: Tensor, y: Tensor) -> Tensor:  # its mean is the
 
 
 def bayes() -> Iterator[Case]:
-    regression = normal((3,), (8, 3), (8,))  # w, X, y
-    yield identity(
-        "log p(w|D) = log p(w) + log p(D|w) - log p(D)",
-        log_posterior,
-        lambda w, x, y: log_joint(w, x, y) - log_evidence(x, y),
-        regression,
-        printed=lambda w, x, y: log_joint(w, x, y, priors=2) - log_evidence(x, y),  # p(w) a second time
-    )
-    yield gradient(
-        "MAP is ridge regression: -d log p(w|D)/dw = X^T (X w - y) / s^2 + w / t^2",
-        lambda w, x, y: -log_posterior(w, x, y),
-        lambda w, x, y: x.T @ (x @ w - y) / NOISE**2 + w / PRIOR**2,
-        regression,
-    )
+    regression = (3,), (8, 3), (8,)  # w, X, y
+
+    def posterior(w: Tensor, x: Tensor, y: Tensor) -> Sides:
+        right, twice = (log_joint(w, x, y, priors) - log_evidence(x, y) for priors in (1, 2))
+        return log_posterior(w, x, y), right, twice
+
+    printed = Printed("004 1.2", "p(theta) prod_i p(y_i|theta) p(theta)", "p(theta) prod_i p(y_i|theta)")
+    yield identity("log p(w|D) = log p(w) + log p(D|w) - log p(D)", posterior, *regression, printed=printed)
+
+    def ridge(w: Tensor, x: Tensor, y: Tensor) -> Sides:
+        return -log_posterior(w, x, y), x.T @ (x @ w - y) / NOISE**2 + w / PRIOR**2
+
+    name = "MAP is ridge regression: -d log p(w|D)/dw = X^T (X w - y) / s^2 + w / t^2"
+    yield gradient(name, ridge, *regression)
 
 
 # 6. Entropy, divergence, Jensen
@@ -132,26 +144,24 @@ def kl_normal(s: Tensor, t: Tensor) -> Tensor:  # KL(N(0, s^2) || N(0, t^2)), th
 
 
 def divergences() -> Iterator[Case]:
-    def pair(r: Generator) -> tuple[Tensor, ...]:  # two distributions
-        return tuple(softmax(x) for x in normal((5,), (5,))(r))
+    def distribution(g: Generator) -> Tensor:
+        return softmax(torch.randn(5, dtype=torch.float64, generator=g))
 
-    def variable(r: Generator) -> tuple[Tensor, Tensor]:  # the values of X and their probabilities
-        x, logits = normal((6,), (6,))(r)
-        return x.exp(), softmax(logits)
+    pair = distribution, distribution
 
-    yield identity("H(p, q) = H(p) + KL(p || q)", cross_entropy, lambda p, q: entropy(p) + kl(p, q), pair)
-    yield inequality("-KL = sum p log(q / p) <= log sum q = 0", lambda p, q: -kl(p, q), lambda p, q: ZERO, pair)
-    yield identity(
-        "KL is not symmetric: N(0, s^2) and N(0, 1) differ by (s^2 - s^-2) / 2 - 2 log s",
-        lambda s: kl_normal(s, ONE) - kl_normal(ONE, s),
-        lambda s: (s**2 - s**-2) / 2 - 2 * s.log(),
-        lambda r: (normal(())(r)[0].exp(),),
-    )
-    yield identity("JS(p, q) = JS(q, p)", js, lambda p, q: js(q, p), pair)
-    yield inequality("0 <= JS", lambda p, q: ZERO, js, pair)
-    yield inequality("JS <= log 2", js, lambda p, q: (2 * ONE).log(), pair)
-    yield inequality("exp(E[X]) <= E[exp(X)]", lambda x, p: (p @ x).exp(), lambda x, p: p @ x.exp(), variable)
-    yield inequality("E[log X] <= log E[X]", lambda x, p: p @ x.log(), lambda x, p: (p @ x).log(), variable)
+    def asymmetry(s: Tensor) -> Sides:
+        return kl_normal(s, ONE) - kl_normal(ONE, s), (s**2 - s**-2) / 2 - 2 * s.log(), ZERO
+
+    yield identity("H(p, q) = H(p) + KL(p || q)", lambda p, q: (cross_entropy(p, q), entropy(p) + kl(p, q)), *pair)
+    yield inequality("-KL = sum p log(q / p) <= log sum q = 0", lambda p, q: (-kl(p, q), ZERO), *pair)
+    name = "KL of N(0, s^2) and N(0, 1), less KL the other way: (s^2 - s^-2) / 2 - 2 log s"
+    yield identity(name, asymmetry, SCALE, mistake="KL taken for symmetric")
+    yield identity("JS(p, q) = JS(q, p)", lambda p, q: (js(p, q), js(q, p)), *pair)
+    yield inequality("0 <= JS", lambda p, q: (ZERO, js(p, q)), *pair)
+    yield inequality("JS <= log 2", lambda p, q: (js(p, q), (2 * ONE).log()), *pair)
+    variable = uniform(0.1, 3, 5), distribution  # the values of X and their probabilities
+    yield inequality("exp(E[X]) <= E[exp(X)]", lambda x, p: ((p @ x).exp(), p @ x.exp()), *variable)
+    yield inequality("E[log X] <= log E[X]", lambda x, p: (p @ x.log(), (p @ x).log()), *variable)
 
 
 # 7. Matrices and Gaussians
@@ -168,35 +178,26 @@ def sum_density(m: Tensor, s: Tensor, n: Tensor, t: Tensor, x: Tensor) -> Tensor
 
 
 def matrices() -> Iterator[Case]:
-    def matrix(r: Generator) -> tuple[Tensor, ...]:  # one far from singular, and two vectors
-        a, u, v = normal((4, 4), (4,), (4,))(r)
-        return a + 5 * torch.eye(4), u, v
+    def regular(n: int) -> Draw:  # a matrix far from singular
+        return lambda g: torch.randn(n, n, dtype=torch.float64, generator=g) + 5 * torch.eye(n)
 
-    def scalars(r: Generator) -> tuple[Tensor, ...]:  # mean and standard deviation of X, those of Y, a point
-        m, s, n, t, x = normal((), (), (), (), ())(r)
-        return m, 0.3 + s.abs(), n, 0.3 + t.abs(), x
+    def lemma(a: Tensor, u: Tensor, v: Tensor) -> Sides:
+        return (a + torch.outer(u, v)).det(), (1 + v @ torch.linalg.solve(a, u)) * a.det()
 
-    def vectors(r: Generator) -> tuple[Tensor, ...]:  # A and t, mean and covariance of X, a point
-        a, t, m, root, x = normal((3, 3), (3,), (3,), (3, 3), (3,))(r)
-        return a + 4 * torch.eye(3), t, m, root @ root.T + torch.eye(3), x
+    yield identity("det(A + u v^T) = (1 + v^T A^-1 u) det A", lemma, regular(4), (4,), (4,))
+    yield gradient("d log|det A|/dA = A^-T", lambda a: (a.det().abs().log(), a.inverse().T), regular(4))
+    affine = "A x + t = [A t; 0 1] [x; 1]"
+    yield identity(affine, lambda a, x, t: (homogeneous(a, x, t), a @ x + t), regular(4), (4,), (4,))
 
-    yield identity(
-        "det(A + u v^T) = (1 + v^T A^-1 u) det A",
-        lambda a, u, v: (a + torch.outer(u, v)).det(),
-        lambda a, u, v: (1 + v @ torch.linalg.solve(a, u)) * a.det(),
-        matrix,
-    )
-    yield gradient("d log|det A|/dA = A^-T", lambda a, u, v: a.det().abs().log(), lambda a, u, v: a.inverse().T, matrix)
-    yield identity("A x + t = [A t; 0 1] [x; 1]", lambda a, x, t: a @ x + t, homogeneous, matrix)
-    yield identity(
-        "X + Y ~ N(m + n, s^2 + t^2), X and Y independent",
-        sum_density,
-        lambda m, s, n, t, x: (-gaussian_nll(m + n, x, (s**2 + t**2).sqrt())).exp(),
-        scalars,
-    )
-    yield identity(
-        "A X + t ~ N(A m + t, A S A^T)",
-        lambda a, t, m, s, x: log_normal(x, m, s) - a.det().abs().log(),
-        lambda a, t, m, s, x: log_normal(a @ x + t, a @ m + t, a @ s @ a.T),
-        vectors,
-    )
+    def total(m: Tensor, s: Tensor, n: Tensor, t: Tensor, x: Tensor) -> Sides:
+        right, wrong = ((-gaussian_nll(m + n, x, scale)).exp() for scale in ((s**2 + t**2).sqrt(), s + t))
+        return sum_density(m, s, n, t, x), right, wrong
+
+    name = "X + Y ~ N(m + n, s^2 + t^2), X and Y independent"
+    yield identity(name, total, (), SCALE, (), SCALE, (), mistake="deviations that add")
+
+    def moved(a: Tensor, t: Tensor, m: Tensor, root: Tensor, x: Tensor) -> Sides:
+        s = root @ root.T + torch.eye(3)
+        return log_normal(a @ x + t, a @ m + t, a @ s @ a.T), log_normal(x, m, s) - a.det().abs().log()
+
+    yield identity("A X + t ~ N(A m + t, A S A^T)", moved, regular(3), (3,), (3,), (3, 3), (3,))

@@ -22,7 +22,7 @@ arXiv:2006.10739
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,12 +33,13 @@ from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
-from mpcli.checks import Case
 from mpcli.kit import datasets, metrics, raster, rays
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
 from mpcli.kit.pictures import tiles
+from mpcli.kit.randomness import generator
 from mpcli.run import ANIMATIONS, Run, Trained
+from mpcli_radiance.nerf.equations import gradcheck as gradcheck
 from mpcli_radiance.nerf.views import around, extent
 
 BACKGROUND = {"white": 1.0, "black": 0.0}
@@ -167,34 +168,42 @@ class NeRF(nn.Module):
         self.background = BACKGROUND[cfg.background]
         self.coarse, self.fine = Field(cfg), Field(cfg)
 
-    def shares(self, rows: int, n: int) -> Tensor:  # of [0, 1), one a part when multiplied by 1/n; midpoints in eval
-        return torch.rand(rows, n, device=self.middle.device) if self.training else self.middle.new_full((rows, n), 0.5)
+    def midpoints(self, rows: int) -> tuple[Tensor, Tensor]:  # where in its part each place lies: [R, N], [R, M]
+        return self.middle.new_full((rows, self.cfg.coarse), 0.5), self.middle.new_full((rows, self.cfg.fine), 0.5)
 
-    def first_places(self, rows: int) -> Tensor:  # [R, N]
-        n = self.cfg.coarse
-        return stratified(self.near, self.far, n, self.shares(rows, n))
+    def first_places(self, u: Tensor) -> Tensor:  # [R, N] in [0, 1) -> t [R, N]
+        return stratified(self.near, self.far, self.cfg.coarse, u)
 
-    def all_places(self, t: Tensor, w: Tensor) -> Tensor:  # the coarse network's t and w [R, N] -> [R, N + M], sorted
+    def all_places(self, t: Tensor, w: Tensor, u: Tensor) -> Tensor:
+        # the coarse network's t and w [R, N], and [R, M] in [0, 1) -> [R, N + M], sorted
         middles = (t[:, 1:] + t[:, :-1]) / 2
         ends = torch.full_like(t[:, :1], self.near), torch.full_like(t[:, :1], self.far)
         edges = torch.cat([ends[0], middles, ends[1]], -1)
-        u = stratified(0, 1, self.cfg.fine, self.shares(len(t), self.cfg.fine))
-        more = importance(edges, w.detach() + 1e-5, u)  # a little everywhere, lest the coarse network be blind
+        shares = stratified(0, 1, self.cfg.fine, u)
+        more = importance(edges, w.detach() + 1e-5, shares)  # a little everywhere, lest the coarse network be blind
         return torch.cat([t, more], -1).sort(-1).values
 
     def scaled(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:  # [R, 3], [R, 3], [R, N] -> [R, N, 3]
         return (origins[:, None] - self.middle + t[..., None] * directions[:, None]) / self.reach
 
-    def light(self, field: Field, origins: Tensor, directions: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def light(
+        self, field: Callable[..., tuple[Tensor, Tensor]], origins: Tensor, directions: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:  # of rays [R, 3] at t [R, N]: weights [R, N] and colours [R, 3]
         sigma, c = field(self.scaled(origins, directions, t), directions[:, None])
         w = weights(sigma, spacing(t, self.far))
         return w, (w[..., None] * c).sum(1) + (1 - w.sum(-1, keepdim=True)) * self.background
 
-    def forward(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rays [R, 3] -> colours of the coarse and of the fine network [R, 3], and the fine network's t and w."""
-        t = self.first_places(len(origins))
+    def forward(
+        self, origins: Tensor, directions: Tensor, offsets: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rays [R, 3] -> colours of the coarse and of the fine network [R, 3], and the fine network's t and w.
+
+        `offsets` [R, N] and [R, M] say where in its part each sample lies; without them in the middle.
+        """
+        u, v = offsets or self.midpoints(len(origins))
+        t = self.first_places(u)
         w, coarse = self.light(self.coarse, origins, directions, t)
-        t = self.all_places(t, w)
+        t = self.all_places(t, w, v)
         w, fine = self.light(self.fine, origins, directions, t)
         return coarse, fine, t, w
 
@@ -205,9 +214,10 @@ class NeRF(nn.Module):
 
         parts = []
         for o, d in zip(origins.split(4096), directions.split(4096), strict=True):  # bounds the memory
-            t = self.first_places(len(o))
+            u, v = self.midpoints(len(o))
+            t = self.first_places(u)
             w, _ = march(self, self.coarse, o, d, t, coloured=False)
-            t = self.all_places(t, w)
+            t = self.all_places(t, w, v)
             w, colour = march(self, self.fine, o, d, t, coloured=True)
             opacity = w.sum(-1)
             colour = colour + (1 - opacity)[:, None] * self.background
@@ -235,10 +245,10 @@ def train(
     model = run.place(NeRF(cfg, middle, reach, scene.bounds))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / cfg.steps))
-    background = BACKGROUND[cfg.background]
-    batches = rays.pixel_batches(scene, scene.split.train, cfg.batch, run.seed, background)
-    for origins, directions, colours in run.track(batches, cfg.steps, model=model, adam=adam, decay=decay):
-        coarse, fine, _, _ = model(origins, directions)
+    pixels = rays.pixel_batches(scene, scene.split.train, cfg.batch, run.seed, BACKGROUND[cfg.background])
+    batches = jittered(pixels, cfg.coarse, cfg.fine, run.seed)
+    for origins, directions, colours, *offsets in run.track(batches, cfg.steps, model=model, adam=adam, decay=decay):
+        coarse, fine, _, _ = model(origins, directions, offsets)
         loss = mse_loss(coarse, colours) + mse_loss(fine, colours)
         adam.zero_grad()
         loss.backward()
@@ -248,6 +258,18 @@ def train(
     run.save(model, cfg, middle=middle, reach=reach, bounds=scene.bounds)
     _, psnr, ssim = zip(*judge(model.eval(), scene, judged), strict=True)
     run.result(psnr=sum(psnr) / len(psnr), ssim=sum(ssim) / len(ssim))
+
+
+def jittered(
+    pixels: Callable[[int], tuple[Tensor, ...]], coarse: int, fine: int, seed: int
+) -> Callable[[int], tuple[Tensor, ...]]:
+    """Rays and colours of a step, and offsets [R, coarse] and [R, fine] of the samples along them, even in [0, 1)."""
+
+    def batch(step: int) -> tuple[Tensor, ...]:
+        rows, g = pixels(step), generator(seed, step, 1)  # other numbers than those that chose the pixels
+        return *rows, *(torch.rand(len(rows[0]), n, generator=g).to(rows[0]) for n in (coarse, fine))
+
+    return batch
 
 
 def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[str, float, float]]:
@@ -338,9 +360,3 @@ def marching_cubes(
     run.mesh("mesh.ply", mesh)
     run.figure("mesh.png", raster.portrait(mesh, trained.heading))
     run.result(vertices=len(mesh.vertices), faces=len(mesh.faces))
-
-
-def gradcheck() -> Iterator[Case]:
-    from mpcli_radiance.nerf import equations
-
-    yield from equations.cases()

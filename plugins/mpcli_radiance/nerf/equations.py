@@ -5,120 +5,137 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from mpcli.checks import Case
-from mpcli.old_checks import gradient, identity, inequality
-from mpcli_radiance.nerf import Config, Field, Octaves, importance, weights
+from mpcli.checks import Case, Printed, Sides, gradient, identity, inequality, uniform
+from mpcli_radiance import nerf
 
 NODES, SHARES = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(40))  # on [-1, 1]
+BACKGROUND = 1.0
 
 
-def medium(g: torch.Generator) -> tuple[Tensor, ...]:
-    """Densities and lengths of six slabs on each of four rays, their colours, and a background colour a ray."""
-    sigma, delta, colour = (torch.rand(4, 6, generator=g, dtype=torch.float64) for _ in range(3))
-    return 4 * sigma, 0.05 + delta, colour, torch.rand(4, generator=g, dtype=torch.float64)
+def gradcheck() -> Iterator[Case]:
+    yield from light()
+    yield from samples()
+    yield from fields()
 
 
-def composed(sigma: Tensor, delta: Tensor, colour: Tensor, background: Tensor) -> Tensor:  # C [R]
-    w = weights(sigma, delta)
-    return (w * colour).sum(-1) + (1 - w.sum(-1)) * background
+def model() -> "nerf.NeRF":
+    cfg = nerf.Config(width=16, depth=4, octaves=2, coarse=20, fine=20)
+    return nerf.NeRF(cfg, (0.0, 0.0, 0.0), 2.0, (1.0, 4.0)).double().eval()
 
 
-def integrated(sigma: Tensor, delta: Tensor, colour: Tensor, background: Tensor) -> Tensor:
-    """int T sigma c dt + T(far) background slab by slab, by Gauss and Legendre's rule."""
-    in_front, total = torch.zeros_like(background), torch.zeros_like(background)
-    for s, length, c in zip(sigma.T, delta.T, colour.T, strict=True):
-        t = length[:, None] * (NODES + 1) / 2
-        total += (torch.exp(-in_front[:, None] - s[:, None] * t) * SHARES).sum(-1) * s * c * length / 2
-        in_front += s * length
-    return total + torch.exp(-in_front) * background
+def weights(g: torch.Generator) -> dict[str, Tensor]:
+    parameters = model().named_parameters()
+    return {name: torch.randn(p.shape, generator=g).double() * p.shape[-1] ** -0.5 for name, p in parameters}
 
 
-def slope(sigma: Tensor, delta: Tensor, colour: Tensor, background: Tensor) -> Tensor:
-    """delta_k (T_{k+1} c_k - what shines through from behind): more density shows more of itself and hides the rest."""
-    thickness = (sigma * delta).cumsum(-1)
-    light = weights(sigma, delta) * colour
-    behind = light.sum(-1, keepdim=True) - light.cumsum(-1) + (torch.exp(-thickness[:, -1]) * background)[:, None]
-    return delta * (torch.exp(-thickness) * colour - behind)
+def seen(sigma: Tensor, t: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [R, N] and light [R, 3] of rays that meet these densities [R, N] and colours [R, N, 3] at t."""
+    ray = torch.zeros(len(t), 3, dtype=t.dtype)
+    return model().light(lambda x, d: (sigma, colour), ray, ray, t)
 
 
-def cases() -> Iterator[Case]:
-    yield identity(
-        "sum_i T_i alpha_i = 1 - exp(-sum_i sigma_i delta_i)",
-        lambda sigma, delta, *_: weights(sigma, delta).sum(-1),
-        lambda sigma, delta, *_: 1 - torch.exp(-(sigma * delta).sum(-1)),
-        medium,
-        printed=lambda sigma, delta, *_: (  # with a T_i whose product reaches to i itself
-            torch.exp(-(sigma * delta).cumsum(-1)) * (1 - torch.exp(-sigma * delta))
-        ).sum(-1),
-    )
-    yield identity(
-        "T_i = prod_{j<i} (1 - alpha_j)",
-        lambda sigma, delta, *_: weights(sigma, delta),
-        lambda sigma, delta, *_: (
-            (1 - torch.exp(-sigma * delta))
-            * torch.cat([torch.ones_like(sigma[:, :1]), torch.exp(-sigma * delta)[:, :-1]], -1).cumprod(-1)
-        ),
-        medium,
-    )
-    yield identity(
-        "the sum is the integral where density and colour are constant between samples", composed, integrated, medium
-    )
+def light() -> Iterator[Case]:
+    """The sums along a ray, on four rays of six slabs."""
+    dense, colours = uniform(0, 4, 4, 6), uniform(0, 1, 4, 6, 3)
+
+    def ascending(g: torch.Generator) -> Tensor:
+        return 1 + 3 * torch.rand(4, 6, generator=g, dtype=torch.float64).sort(-1).values
+
+    def passed(sigma: Tensor, t: Tensor) -> Tensor:  # optical thickness of each slab
+        return sigma * torch.cat([t[:, 1:], torch.full((len(t), 1), 4.0)], 1).sub(t)
+
+    def total(sigma: Tensor, t: Tensor, colour: Tensor) -> Sides:
+        slabs = passed(sigma, t)
+        itself = torch.exp(-slabs.cumsum(-1)) * (1 - torch.exp(-slabs))
+        return seen(sigma, t, colour)[0].sum(-1), 1 - torch.exp(-slabs.sum(-1)), itself.sum(-1)
+
+    name = "sum_i T_i alpha_i = 1 - exp(-sum_i sigma_i delta_i)"
+    yield identity(name, total, dense, ascending, colours, mistake="T_i dimmed by sample i itself")
+
+    def product(sigma: Tensor, t: Tensor, colour: Tensor) -> Sides:
+        alpha = 1 - torch.exp(-passed(sigma, t))
+        before = torch.cat([torch.ones(4, 1), (1 - alpha)[:, :-1]], -1).cumprod(-1)
+        return seen(sigma, t, colour)[0], alpha * before, alpha * before[:, -1:]
+
+    printed = Printed("(242)", "c = sum_{i=0} T_I alpha_i c_i", "c = sum_{i=1} T_i alpha_i c_i, T_1 = 1")
+    yield identity("w_i = alpha_i prod_{j<i} (1 - alpha_j)", product, dense, ascending, colours, printed=printed)
+
+    def integral(sigma: Tensor, t: Tensor, colour: Tensor) -> Sides:
+        """int T sigma c dt + T(far) background slab by slab, by Gauss and Legendre's rule."""
+        in_front, found = torch.zeros(4, 1).double(), torch.zeros(4, 3).double()
+        for s, thickness, c in zip(sigma.T[..., None], passed(sigma, t).T[..., None], colour.unbind(1), strict=True):
+            length = thickness / s
+            along = torch.exp(-in_front - s * length * (NODES + 1) / 2) @ SHARES
+            found += along[:, None] * s * c * length / 2
+            in_front = in_front + thickness
+        return seen(sigma, t, colour)[1], found + torch.exp(-in_front) * BACKGROUND, found
+
+    name = "sum_i w_i c_i + (1 - sum_i w_i) background is the integral where sigma and c are constant between samples"
+    yield identity(name, integral, dense, ascending, colours, mistake="no background")
+
+    def slope(sigma: Tensor, t: Tensor, colour: Tensor) -> Sides:
+        """More density shows more of itself and hides what is behind."""
+        slabs, (w, c) = passed(sigma, t), seen(sigma, t, colour)
+        own = (w[..., None] * colour).sum(-1)
+        left = torch.exp(-slabs.cumsum(-1))
+        behind = own.sum(-1, keepdim=True) - own.cumsum(-1) + 3 * BACKGROUND * left[:, -1:]
+        return c, slabs / sigma * (left * colour.sum(-1) - behind)
+
     name = "dC/dsigma_k = delta_k (T_{k+1} c_k - sum_{i>k} w_i c_i - T_end background)"
-    yield gradient(name, composed, slope, medium)
-    yield inequality(
-        "sum_i w_i <= 1",
-        lambda sigma, delta, *_: weights(sigma, delta).sum(-1),
-        lambda sigma, *_: torch.ones_like(sigma[:, 0]),
-        medium,
-    )
-    yield inequality(
-        "w_i >= 0",
-        lambda sigma, *_: torch.zeros_like(sigma),
-        lambda sigma, delta, *_: weights(sigma, delta),
-        medium,
-    )
+    yield gradient(name, slope, dense, ascending, colours)
 
-    def histogram(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:  # edges [4, 9], mass [4, 8], shares [4, 5]
-        widths, mass = 0.1 + torch.rand(2, 4, 9, generator=g, dtype=torch.float64)
-        return widths.cumsum(-1), mass[:, 1:], 0.01 + 0.98 * torch.rand(4, 5, generator=g, dtype=torch.float64)
 
-    def distribution(edges: Tensor, mass: Tensor, u: Tensor) -> Tensor:  # F at the places drawn
-        t = importance(edges, mass, u)[:, :, None]
+def samples() -> Iterator[Case]:
+    """Where along a ray the networks look."""
+
+    def parts(u: Tensor) -> Sides:
+        t = nerf.stratified(2.0, 6.0, 8, u)
+        return ((t - 2) / 0.5).floor(), torch.arange(8.0).expand(4, 8)
+
+    yield identity("stratified: sample i lies in the i-th of N equal parts", parts, uniform(0, 1, 4, 8))
+
+    def inverse(widths: Tensor, mass: Tensor, u: Tensor) -> Sides:  # F at the places drawn
+        edges = widths.cumsum(-1)
+        t = nerf.importance(edges, mass, u)[:, :, None]
         covered = ((t - edges[:, None, :-1]) / edges.diff()[:, None]).clamp(0, 1)
-        return (covered * (mass / mass.sum(-1, keepdim=True))[:, None]).sum(-1)
+        return (covered * (mass / mass.sum(-1, keepdim=True))[:, None]).sum(-1), u
 
-    yield identity("F(F^{-1}(u)) = u: importance sampling", distribution, lambda edges, mass, u: u, histogram)
+    draw = uniform(0.1, 1.1, 4, 9), uniform(0.1, 1.1, 4, 8), uniform(0.01, 0.99, 4, 5)
+    yield identity("F(F^{-1}(u)) = u: importance sampling", inverse, *draw)
 
-    def place(g: torch.Generator) -> tuple[Tensor]:
-        return (2 * torch.rand(3, generator=g, dtype=torch.float64) - 1,)
+    def fast(weights: dict[str, Tensor], x: Tensor, d: Tensor) -> Sides:
+        scene = model()
+        scene.load_state_dict(weights)
+        rays = 3 * normalize(x, dim=-1), normalize(0.5 * d - x, dim=-1)
+        return (scene.render(*rays)[0] - scene(*rays)[1]).abs(), torch.full((8, 3), 40e-6)
 
-    yield identity(
-        "gamma: 3 -> 3 * 2 * 10 = 60 for places, 3 -> 3 * 2 * 4 = 24 for directions",
-        lambda p: torch.tensor([Octaves(10)(p).numel(), Octaves(4)(p).numel()]),
-        lambda p: torch.tensor([60, 24]),
-        place,
-    )
-    gamma = Octaves(4)
+    yield inequality("rendering leaves out less than 1e-6 a sample", fast, weights, (8, 3), (8, 3), draws=5)
 
-    def gamma_slope(p: Tensor) -> Tensor:  # of the sum of all entries
-        angles = p[:, None] * gamma.frequencies
-        return (gamma.frequencies * (angles.cos() - angles.sin())).sum(-1)
 
-    yield gradient("d sin(2^k pi p)/dp = 2^k pi cos(2^k pi p), and so on", gamma, gamma_slope, place)
+def fields() -> Iterator[Case]:
+    """The networks, and what they are fed with."""
 
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        field = Field(Config(width=16, depth=4)).double()
-    torch.nn.init.constant_(field.to_density.bias, 1.0)
+    def entries(p: Tensor) -> Sides:
+        return torch.tensor([nerf.Octaves(10)(p).numel(), nerf.Octaves(4)(p).numel()]), torch.tensor([60, 24])
 
-    def looks(g: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:  # places, and two directions for each
-        d = torch.nn.functional.normalize(torch.randn(2, 8, 3, generator=g, dtype=torch.float64), dim=-1)
-        return 2 * torch.rand(8, 3, generator=g, dtype=torch.float64) - 1, d[0], d[1]
+    name = "gamma: 3 -> 3 * 2 * 10 = 60 for places, 3 -> 3 * 2 * 4 = 24 for directions"
+    yield identity(name, entries, (3,))
 
-    yield identity(
-        "d sigma / d direction = 0: density is read off before the direction enters",
-        lambda x, d, other: field(x, d)[0],
-        lambda x, d, other: field(x, other)[0],
-        looks,
-    )
+    def gamma(p: Tensor) -> Sides:
+        frequencies = torch.pi * 2.0 ** torch.arange(4)  # as exact as those of the page
+        angles = p[:, None] * frequencies
+        return nerf.Octaves(4)(p), (frequencies * (angles.cos() - angles.sin())).sum(-1)
+
+    name = "d sin(2^k pi p)/dp = 2^k pi cos(2^k pi p), d cos(2^k pi p)/dp = -2^k pi sin(2^k pi p)"
+    yield gradient(name, gamma, uniform(-1, 1, 3))
+
+    def look(weights: dict[str, Tensor], x: Tensor, d: Tensor, other: Tensor) -> Sides:
+        scene = model()
+        scene.load_state_dict(weights)
+        field = scene.fine
+        return field(x, normalize(d, dim=-1))[0], field(x, normalize(other, dim=-1))[0]
+
+    name = "d sigma / d direction = 0: density is read off before the direction enters"
+    yield identity(name, look, weights, uniform(-1, 1, 8, 3), (8, 3), (8, 3))

@@ -8,20 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpcli.kit.layers import by_numpy
 from mpcli_rl.kit import worlds
-
-
-def network(inputs: int, hidden: tuple[int, ...], outputs: int, gain: float) -> nn.Sequential:
-    """Tanh layers with orthogonal weights; a small gain makes the last one's output nearly nothing at first."""
-    layers: list[nn.Module] = []
-    for width, scale in (*((width, math.sqrt(2)) for width in hidden), (outputs, gain)):
-        layer = nn.Linear(inputs, width)
-        nn.init.orthogonal_(layer.weight, scale)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, nn.Tanh()]
-        inputs = width
-    return nn.Sequential(*layers[:-1])
+from mpcli_rl.kit.networks import by_numpy, network
 
 
 class Policy(nn.Module):

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import torch
+from annotated_types import Ge
 from jaxtyping import Int
 from numpy import ndarray as Array
 from torch import Tensor, nn
@@ -135,7 +136,7 @@ def report(
         curves.policy_map(run, chart, q, table.visits.numpy(force=True), path if len(set(path)) == len(path) else ())
 
 
-def evaluate(trained: Trained, run: Run, eval_episodes: int) -> None:
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
     """Play the greedy policy of a finished run."""
     table = load(trained)
     returns = playing.evaluate(partial(world, trained.options["env"]), table.greedy, eval_episodes, run.seed)
@@ -143,6 +144,6 @@ def evaluate(trained: Trained, run: Run, eval_episodes: int) -> None:
 
 
 def render(trained: Trained, run: Run) -> None:
-    """Write policy.gif, one episode of the greedy policy of a finished run."""
+    """One episode of the greedy policy."""
     make = partial(world, trained.options["env"], render=True)
     run.image("policy.gif", *playing.record(make, load(trained).greedy, run.seed))

@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from mpcli.kit import pictures
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import curves, playing, stepping
-from mpcli_rl.kit.policy import Policy, network, shapes, world
+from mpcli_rl.kit import agents, curves, stepping
+from mpcli_rl.kit.networks import network
+from mpcli_rl.kit.policy import Policy, shapes, world
 
 BASELINES = ("none", "mean", "learned")
 
@@ -103,32 +104,11 @@ def variances(cfg: Config, agent: Agent, episodes: list[Episode]) -> list[float]
     return torch.stack(found).var(0).sum(1).tolist()
 
 
-class Played:
-    """The steps taken since the policy last changed: s, a, r, and whether the episode was over."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[np.ndarray, ...]] = []
-        self.episodes = 0
-
-    def add(self, *row: np.ndarray) -> None:
-        self.rows.append(row)
-        self.episodes += int(row[-1][0])
-
-    def take(self, device: torch.device) -> list[Episode]:
-        """The episodes, each whole; nothing is left."""
-        *columns, over = (
-            torch.from_numpy(np.concatenate(column)).to(device) for column in zip(*self.rows, strict=True)
-        )
-        lengths = (over.nonzero().squeeze(1) + 1).diff(prepend=over.new_zeros(1, dtype=torch.int64)).tolist()
-        self.rows, self.episodes = [], 0
-        return list(zip(*(column.split(lengths) for column in columns), strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": [[torch.from_numpy(part) for part in row] for row in self.rows], "episodes": self.episodes}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows = [tuple(part.numpy() for part in row) for row in state["rows"]]
-        self.episodes = int(state["episodes"])
+def whole(steps: list[Any], device: torch.device) -> list[Episode]:
+    """The episodes of these steps, each s, a, r, and whether the episode was over."""
+    *columns, over = (torch.from_numpy(np.concatenate(column)).to(device) for column in zip(*steps, strict=True))
+    lengths = (over.nonzero().squeeze(1) + 1).diff(prepend=over.new_zeros(1, dtype=torch.int64)).tolist()
+    return list(zip(*(column.split(lengths) for column in columns), strict=True))
 
 
 def learn(cfg: Config, agent: Agent, adam: torch.optim.Optimizer, batch: list[Episode]) -> None:
@@ -159,7 +139,7 @@ def rl_run(
     agent = run.place(Agent(cfg, **shapes(make())))
     adam = torch.optim.Adam(agent.parameters(), cfg.lr)
     worlds = stepping.Copies(make, 1, run.seed)
-    played = Played()
+    played: list[Any] = []  # since the policy last changed
     noise = curves.Series("step", *BASELINES)
     state: dict[str, Any] = {"agent": agent, "adam": adam, "worlds": worlds, "played": played, "noise": noise}
     taken = steps
@@ -167,9 +147,10 @@ def rl_run(
         taken, s = step + 1, worlds.observation
         a = agent.policy.draw(s)
         _, r, _ = worlds.step(agent.policy.taken(a))
-        played.add(s, a, r, worlds.over)
-        if played.episodes == cfg.batch:
-            batch = played.take(run.device)
+        played.append([s, a, r, worlds.over])
+        if worlds.over[0] and worlds.ended % cfg.batch == 0:
+            batch = whole(played, run.device)
+            played.clear()
             if cfg.batch > 1 and step >= len(noise.rows) * steps / 10:
                 noise.add(step + 1, *variances(cfg, agent, batch))
             adam.param_groups[0]["lr"] = cfg.lr * (1 - step / steps)
@@ -179,16 +160,13 @@ def rl_run(
             break
 
     run.save(agent, cfg, **shapes(make()))
-    earned = playing.evaluate(make, agent.policy.greedy, eval_episodes, run.seed)
-    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=taken)
-    curves.returns(run, worlds.finished)
+    run.result(steps=taken)
+    agents.report(run, env, agent.policy.greedy, eval_episodes, worlds.finished)
     if noise.rows:
-        report(run, noise)
-    if "rgb_array" in make().metadata.get("render_modes", ()):
-        film(run, env, agent)
+        tell(run, noise)
 
 
-def report(run: Run, noise: curves.Series) -> None:
+def tell(run: Run, noise: curves.Series) -> None:
     """Tell the variances, as a table on the terminal, as variance.csv and as variance.png."""
     run.say("variance of the gradient of one episode, " + ", ".join(f"baseline {kind}" for kind in BASELINES))
     for step, *found in noise.rows:
@@ -203,19 +181,13 @@ def report(run: Run, noise: curves.Series) -> None:
     run.figure("variance.png", figure)
 
 
-def film(run: Run, env: str, agent: Agent) -> None:
-    run.image("policy.gif", *playing.record(partial(world, env, render=True), agent.policy.greedy, run.seed))
+def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
+    agents.evaluate(run, trained.options["env"], trained.load(Agent, Config).policy.greedy, eval_episodes)
 
 
 def render(trained: Trained, run: Run) -> None:
     """One episode of the greedy policy."""
-    film(run, trained.options["env"], trained.load(Agent, Config))
-
-
-def evaluate(trained: Trained, run: Run, eval_episodes: Annotated[int, "greedy episodes", Ge(1)] = 100) -> None:
-    agent = trained.load(Agent, Config)
-    earned = playing.evaluate(partial(world, trained.options["env"]), agent.policy.greedy, eval_episodes, run.seed)
-    run.result(return_mean=earned.mean(), return_std=earned.std())
+    agents.film(run, trained.options["env"], trained.load(Agent, Config).policy.greedy)
 
 
 from mpcli_rl.reinforce.equations import gradcheck as gradcheck  # noqa: E402, which needs the page itself

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from mpcli.kit.layers import by_numpy, mlp
+from mpcli.kit.layers import mlp
+from mpcli_rl.kit.networks import by_numpy
 
 
 def drawn(inputs: int, activation: type[nn.Module]) -> nn.Sequential:
