@@ -221,7 +221,8 @@ def test_the_place_enters_again_behind_the_middle():
 
 def test_batches_are_a_function_of_seed_and_step_and_all_along_rays():
     def batch(seed: int, step: int) -> tuple[torch.Tensor, ...]:
-        pixels = rays.pixel_batches(datasets.scene("cow"), "train", 50, seed, 1.0)
+        scene = datasets.load("cow", datasets.Scene)
+        pixels = rays.pixel_batches(scene, scene.split.train, 50, seed, 1.0)
         return nerf.jittered(pixels, 5, 7, seed)(step)
 
     ours = batch(1, 5)
