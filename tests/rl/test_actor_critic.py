@@ -225,7 +225,12 @@ def test_it_begins_to_balance_and_its_policy_is_replayed(mpcli, objective):
     metrics = result.json["metrics"]
     assert metrics["return_mean"] > 100  # a policy not trained: about 9, chance: 22
     assert metrics["steps"] == 7680
-    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "policy.gif"]
+    assert [Path(path).name for path in result.json["artifacts"]] == [
+        "returns.csv",
+        "returns.png",
+        "policy.gif",
+        "curves.png",
+    ]
     rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
     assert (rows[:, 1] == rows[:, 2]).all() and rows[-1, 0] <= 7680
     again = mpcli("evaluate", result.json["run"], "--eval-episodes", 20, "--json", "--quiet").json["metrics"]

@@ -195,7 +195,12 @@ def test_it_learns_to_balance_and_its_policy_is_replayed(mpcli):
     assert result.code == 0, result.err
     metrics = result.json["metrics"]
     assert metrics["return_mean"] > 100 and metrics["steps"] == 6000  # a network not trained: about 9, chance: 22
-    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "policy.gif"]
+    assert [Path(path).name for path in result.json["artifacts"]] == [
+        "returns.csv",
+        "returns.png",
+        "policy.gif",
+        "curves.png",
+    ]
     rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
     assert (rows[:, 1] == rows[:, 2]).all() and rows[:, 2].sum() == rows[-1, 0] <= 6000
 
@@ -265,6 +270,6 @@ def test_a_wrong_environment_is_refused_and_leaves_nothing(mpcli, env, says):
 def test_an_environment_that_cannot_be_drawn_is_learned_all_the_same(mpcli):
     result = mpcli("rl-run", "dqn", "--env", "Clock-v0", "--steps", 20, "--eval-episodes", 2, "--json", "--quiet")
     assert result.code == 0, result.err
-    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png"]
+    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "curves.png"]
     refused = mpcli("render", result.json["run"], "--quiet")
     assert refused.code == 2 and "Clock-v0: cannot be made" in refused.err

@@ -127,5 +127,10 @@ def test_the_markov_property_is_told_from_its_absence():
 def test_from_the_shell(mpcli):
     result = mpcli("rl-run", "dyna", "--steps", 2000, "--json", "--quiet")
     assert result.code == 0, result.err
-    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "values.png"]
+    assert [Path(path).name for path in result.json["artifacts"]] == [
+        "returns.csv",
+        "returns.png",
+        "values.png",
+        "curves.png",
+    ]
     assert mpcli("render", result.json["run"], "--out", "maze.gif", "--quiet").code == 0

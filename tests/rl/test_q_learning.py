@@ -49,7 +49,12 @@ def test_cliff_walking_is_solved_from_the_shell(mpcli):
     assert metrics["value_start_exact"] == pytest.approx(-12.2479, abs=1e-4)
     assert metrics["value_start"] == pytest.approx(metrics["value_start_exact"], rel=1e-6)
     assert metrics["value_start_greedy"] == pytest.approx(metrics["value_start_exact"], rel=1e-9)
-    assert [Path(path).name for path in result.json["artifacts"]] == ["returns.csv", "returns.png", "values.png"]
+    assert [Path(path).name for path in result.json["artifacts"]] == [
+        "returns.csv",
+        "returns.png",
+        "values.png",
+        "curves.png",
+    ]
     rows = episodes(Path(result.json["run"]))
     assert rows[:, 2].sum() == rows[-1, 0] <= 20000
     assert rows[:, 1].max() == -13 and rows[-100:, 1].mean() > rows[:10, 1].mean()

@@ -247,7 +247,7 @@ def test_it_begins_to_balance_and_tells_its_variance(mpcli):
     metrics = result.json["metrics"]
     assert metrics["return_mean"] > 100 and metrics["steps"] == 8000  # chance: 22
     names = [Path(path).name for path in result.json["artifacts"]]
-    assert names == ["returns.csv", "returns.png", "variance.csv", "variance.png", "policy.gif"]
+    assert names == ["returns.csv", "returns.png", "variance.csv", "variance.png", "policy.gif", "curves.png"]
     rows = list(csv.DictReader(Path(result.json["artifacts"][2]).read_text().splitlines()))
     assert "variance of the gradient" in result.err and len(rows) >= 4
     assert sum(float(row["learned"]) for row in rows) < sum(float(row["none"]) for row in rows)

@@ -161,6 +161,6 @@ def test_from_the_shell(mpcli):
     result = mpcli("rl-run", "value_iteration", "--json", "--quiet")
     assert result.code == 0, result.err
     names = [Path(path).name for path in result.json["artifacts"]]
-    assert names == ["convergence.csv", "convergence.png", "returns.csv", "returns.png", "values.png"]
+    assert names == ["convergence.csv", "convergence.png", "returns.csv", "returns.png", "values.png", "curves.png"]
     again = mpcli("evaluate", result.json["run"], "--json", "--quiet").json["metrics"]
     assert again["return_mean"] == result.json["metrics"]["return_mean"]
