@@ -73,6 +73,6 @@ def test_less_exploration_later_earns_more(tmp_path):
 def test_from_the_shell(mpcli):
     result = mpcli("rl-run", "bandit", "--tasks", 50, "--steps", 20, "--epsilons", "0,0.3", "--json", "--quiet")
     assert result.code == 0, result.err
-    assert [Path(path).name for path in result.json["artifacts"]] == ["rewards.csv", "rewards.png"]
+    assert [Path(path).name for path in result.json["artifacts"]] == ["rewards.csv", "rewards.png", "curves.png"]
     assert mpcli("rl-run", "bandit", "--epsilons", "0.1,1.5").code == 2
     assert mpcli("rl-run", "bandit", "--epsilons", "0.1,0.1").code == 2
