@@ -2,12 +2,10 @@
 
 import json
 import math
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -188,13 +186,13 @@ def test_it_learns_to_push_to_the_middle(tmp_path, objective):
 
 
 def test_scaled_rewards_have_the_deviation_of_their_discounted_sum():
-    scale, r = Scale(0.8, copies=2), torch.randn(40_000, 2, dtype=torch.float64) * torch.tensor([3.0, 4.0])
-    over = torch.zeros(40_000, 2)
-    first, rest = scale(r[:30_000], over[:30_000]), scale(r[30_000:], over[30_000:])
+    scale, r = Scale(0.8, copies=2), torch.randn(20_000, 2, dtype=torch.float64) * torch.tensor([3.0, 4.0])
+    over = torch.zeros(20_000, 2)
+    first, rest = scale(r[:15_000], over[:15_000]), scale(r[15_000:], over[15_000:])
     deviation = math.sqrt((3**2 + 4**2) / 2 / (1 - 0.8**2))  # that of sum_k gamma^k r_{t-k}, over both worlds
-    for found, given in ((first, r[:30_000]), (rest, r[30_000:])):
+    for found, given in ((first, r[:15_000]), (rest, r[15_000:])):
         assert float((given / found).mean()) == pytest.approx(deviation, rel=0.02)
-    short = Scale(0.8, copies=2)(r, torch.ones(40_000, 2))  # where every episode has one step there is no sum
+    short = Scale(0.8, copies=2)(r, torch.ones(20_000, 2))  # where every episode has one step there is no sum
     assert float((r / short).mean()) == pytest.approx(math.sqrt((3**2 + 4**2) / 2), rel=0.02)
     still = torch.full((5, 2), 0.0)
     assert (Scale(0.8, copies=2)(still, over[:5]) == 0).all()
@@ -214,11 +212,9 @@ def test_with_scaled_rewards_their_size_changes_nothing(tmp_path):
 
 # The page from the shell.
 
-SHORT = ("--hidden", 8, "--copies", 3, "--rollout", 7, "--eval-episodes", 5)
-
 
 @pytest.mark.parametrize("objective", ["a2c", "ppo"])
-def test_it_begins_to_balance_and_its_policy_is_replayed(mpcli, objective):
+def test_it_begins_to_balance(mpcli, objective):
     command = ("rl-run", "actor_critic", "--objective", objective, "--hidden", 32, "--lr", 0.005, "--epochs", 5)
     result = mpcli(*command, "--steps", 7680, "--rollout", 16, "--eval-episodes", 20, "--json", "--quiet")
     assert result.code == 0, result.err
@@ -233,47 +229,3 @@ def test_it_begins_to_balance_and_its_policy_is_replayed(mpcli, objective):
     ]
     rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
     assert (rows[:, 1] == rows[:, 2]).all() and rows[-1, 0] <= 7680
-    again = mpcli("evaluate", result.json["run"], "--eval-episodes", 20, "--json", "--quiet").json["metrics"]
-    assert again == {name: metrics[name] for name in ("return_mean", "return_std")}
-    film = mpcli("render", result.json["run"], "--seed", 4)
-    assert film.code == 0 and iio.imread(film.path).std() > 5
-
-
-def test_it_stops_after_so_many_episodes(mpcli):
-    result = mpcli("rl-run", "actor_critic", "--episodes", 10, *SHORT, "--json", "--quiet")
-    rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
-    assert (
-        result.json["metrics"]["steps"] % 21 == 0
-        and 10 <= len(rows) < 15
-        and rows[-1, 0] <= result.json["metrics"]["steps"] < 1000
-    )
-
-
-@pytest.mark.parametrize(
-    ("env", "objective"), [("CartPole-v1", "a2c"), ("CartPole-v1", "ppo"), ("Pendulum-v1(max_episode_steps=40)", "ppo")]
-)
-def test_interrupted_and_resumed_it_ends_the_same(mpcli, monkeypatch, env, objective):
-    command = ("rl-run", "actor_critic", "--env", env, "--objective", objective, "--steps", 400, *SHORT)
-    command += ("--scale-rewards",) if "Pendulum" in env else ()
-    assert mpcli(*command, "--quiet", "--out", "whole").code == 0
-    taken, step = [], stepping.Copies.step
-
-    def step_until_interrupted(self, actions):
-        taken.append(actions)
-        if len(taken) == 60:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, actions)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stepping.Copies, "step", step_until_interrupted)
-        assert mpcli(*command, "--quiet", "--out", "cut").code == 130
-    resumed = mpcli("rl-run", "cut", "--resume", "--quiet")
-    assert resumed.code == 0, resumed.err
-    for file in ("model.safetensors", "metrics.jsonl", "returns.csv", "policy.gif"):
-        assert (Path("whole") / file).read_bytes() == (Path("cut") / file).read_bytes(), file
-
-
-def test_a_wrong_environment_is_refused_and_leaves_nothing(mpcli):
-    result = mpcli("rl-run", "actor_critic", "--env", "FrozenLake-v1")
-    assert result.code == 2 and "observations are discrete" in result.err and "Traceback" not in result.err
-    assert not list(Path("runs").glob("*/*"))

@@ -111,9 +111,3 @@ def test_blackjack_with_epsilon_soft_control(tmp_path):
     run = learn(tmp_path / "run", "Blackjack-v1", 25_000, control="epsilon_soft", gamma=1.0, eval_episodes=600)
     # Sticking always earns about -0.16 a hand, random play -0.4; the best policy -0.045 (Sutton and Barto, 2018, 5.1).
     assert -0.15 < run.metrics["return_mean"] < 0.07
-
-
-def test_it_stops_after_the_episodes_asked_for(mpcli):
-    result = mpcli("rl-run", "monte_carlo", "--episodes", 7, "--json", "--quiet")
-    assert result.code == 0, result.err
-    assert len(Path(result.json["artifacts"][0]).read_text().splitlines()) == 1 + 7
