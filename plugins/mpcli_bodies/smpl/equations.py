@@ -82,7 +82,8 @@ def skinning() -> Iterator[Case]:
     """Joints along the skeleton, and what turns or moves the whole body."""
 
     def forward_kinematics(pose: Tensor, joints: Tensor, body: Body) -> Sides:
-        turns, chain = axis_angle_to_matrix(pose)[0], []
+        turns = axis_angle_to_matrix(pose)[0]
+        chain: list[Tensor] = []
         for k, parent in enumerate(body.parents):
             local = torch.eye(4).double()
             local[:3, :3], local[:3, 3] = turns[k], joints[0, k] - (joints[0, parent] if parent >= 0 else 0)
