@@ -47,18 +47,18 @@ def camera() -> Iterator[Case]:
     def before_camera(g: torch.Generator) -> Tensor:
         return torch.randn(6, 3, generator=g, dtype=torch.float64) - torch.tensor([0, 0, 6])
 
-    def slope(x: Tensor, f: Tensor, c: Tensor) -> Sides:
+    def slope(x: Tensor, f: float, c: Tensor) -> Sides:
         z = x[:, 2]
         return observed.project(x, f, c), torch.stack([f / -z, f / z, f * (x[:, 0] - x[:, 1]) / z**2], 1)
 
     name = "dPi/dx = f (1/-z, 1/z, (x - y)/z^2), summed over u and v"
-    yield gradient(name, slope, before_camera, uniform(500, 600, 1), (2,))
+    yield gradient(name, slope, before_camera, lambda g: 550.0, (2,))
 
-    def larger(x: Tensor, f: Tensor, c: Tensor, a: Tensor) -> Sides:
+    def larger(x: Tensor, f: float, c: Tensor, a: Tensor) -> Sides:
         return observed.project(a * x, f, c), observed.project(x, f, c)
 
     name = "Pi(a x) = Pi(x): size and distance cannot be told apart"
-    yield identity(name, larger, before_camera, uniform(500, 600, 1), (2,), uniform(1, 3, 1))
+    yield identity(name, larger, before_camera, lambda g: 550.0, (2,), uniform(1, 3, 1))
 
     def pull(e: Tensor) -> Sides:
         return observed.robust(e.square(), 0.5), 2 * e * 0.5**4 / (0.5**2 + e.square()).square(), 2 * e
