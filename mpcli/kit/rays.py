@@ -29,26 +29,6 @@ def intersect_box(
     return nearer.amax(-1).clamp(min=0), farther.amin(-1)
 
 
-def intersect_sphere(
-    origins: Float[Tensor, "*batch 3"],
-    directions: Float[Tensor, "*batch 3"],
-    centre: Float[Tensor, "3"],
-    radius: float,
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Distances at which rays of unit direction enter and leave a sphere.
-
-    An origin inside enters at 0. Where a ray misses, the first is not less than the second.
-    """
-    offset = origins - centre
-    along = -(offset * directions).sum(-1)
-    # The squared distance from the centre to the ray, by its foot: the difference of squares would cancel far away.
-    foot = (offset + along[..., None] * directions).square().sum(-1)
-    half = (radius**2 - foot).clamp(min=0).sqrt()
-    hit = (foot < radius**2) & (along + half > 0)
-    near, far = (along - half).clamp(min=0), along + half
-    return torch.where(hit, near, torch.inf), torch.where(hit, far, -torch.inf)
-
-
 def over(images: Float[Tensor, "*batch C H W"], background: float) -> Float[Tensor, "*batch 3 H W"]:
     """Pictures with opacity laid over a grey `background` (1 is white); pictures without it unchanged."""
     if images.shape[-3] == 3:

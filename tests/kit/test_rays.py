@@ -35,18 +35,6 @@ def test_rays_enter_and_leave_a_box_where_dense_sampling_finds_them_to():
     assert (near >= far - 2e-3)[~hit].all()
 
 
-def test_rays_enter_and_leave_a_sphere_where_dense_sampling_finds_them_to():
-    centre = torch.tensor([0.3, -0.2, 0.5]).double()
-    origins, directions = random_rays(300)
-    near, far = rays.intersect_sphere(origins, directions, centre, 1.2)
-    first, last, hit = densely(origins, directions, lambda x: (x - centre).norm(dim=-1) <= 1.2)
-    assert 50 < hit.sum() < 300 and (first[hit] == 0).any()
-    torch.testing.assert_close(near[hit], first[hit], rtol=0, atol=1.1e-3)
-    torch.testing.assert_close(far[hit], last[hit], rtol=0, atol=1.1e-3)
-    missed = near >= far
-    assert (missed | (far - near < 0.1))[~hit].all() and not missed[hit & (last - first > 0.01)].any()
-
-
 def test_rays_along_an_axis():
     low, high = -torch.ones(3), torch.ones(3)
     origins = torch.tensor([[0.0, 0, 5], [0, 2, 5], [0, 1, 5], [0, 0, -5]])
