@@ -400,7 +400,7 @@ def test_it_learns_the_scene(mpcli, trained):
 
 
 def test_evaluation_has_a_row_a_view(mpcli, trained):
-    result = mpcli("evaluate", trained, "--json")
+    result = mpcli("evaluate", trained, "--out", "judged", "--json")
     with open(next(path for path in result.json["artifacts"] if path.endswith(".csv")), newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["view"] for row in rows] == [f"test/r_{i}.png" for i in range(5)]
