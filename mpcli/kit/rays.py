@@ -1,4 +1,4 @@
-"""Rays: where they meet boxes and spheres, and training batches of them drawn from the pixels of a scene."""
+"""Rays: where they meet boxes, and training batches of them drawn from the pixels of a scene."""
 
 from collections.abc import Callable
 
