@@ -13,7 +13,7 @@ Blind Deconvolution, 1995.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,12 +21,11 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case
-from mpcli.kit.densities import load, log_integral
-from mpcli.old_checks import identity
+from mpcli.checks import Case, Printed, Sides, identity
+from mpcli.kit.densities import load, on_grid
 from mpcli.run import Run, Trained
-from mpcli_flows.kit.bases import BaseName, Normal, base
-from mpcli_flows.kit.bijectors import Chain, Condition, Scale
+from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bijectors import Chain, Condition, Logit, Scale
 from mpcli_flows.kit.flow import Flow, log_abs_det, to_data, write_samples
 
 
@@ -97,64 +96,62 @@ def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (t
 
 
 def gradcheck() -> Iterator[Case]:
-    def one(g: torch.Generator) -> tuple[Tensor, ...]:
-        return (torch.randn(5, dtype=torch.float64, generator=g),)
+    def flow(w: Tensor, b: Tensor, shape: tuple[int, ...] = ()) -> tuple[LinearFlow, Tensor]:
+        made = LinearFlow(Config(), shape or b.shape).double().requires_grad_(False)
+        linear, scale, *_ = made.bijector
+        linear.below.data, linear.above.data, linear.log_diagonal.data = w, w, w.diag() / 2
+        scale.shift.data = b
+        lower, upper = linear.factors()  # type: ignore[operator]
+        return made, lower @ upper  # x = A z + b, and A
 
-    def vector(g: torch.Generator) -> tuple[Tensor, ...]:
-        return torch.randn(3, dtype=torch.float64, generator=g), torch.randn(3, 3, dtype=torch.float64, generator=g)
+    def line(x: Tensor, w: Tensor, b: Tensor) -> Sides:
+        f, a = flow(w, b)
+        h = f.bijector.inverse(x[:, None])[0]
+        p_z = f.base.log_prob(h).exp()
+        return f(x[:, None]).exp(), p_z / a[0, 0], p_z * h[:, 0].abs()
 
-    yield identity(
-        "p_x(x) = p_z(f^-1(x)) |d f^-1/dx|, f = exp: the log-normal density",
-        lambda z: torch.distributions.Normal(0, 1).log_prob(z).exp() * (-z).exp(),
-        lambda z: torch.distributions.LogNormal(0, 1).log_prob(z.exp()).exp(),
-        one,
-        printed=lambda z: torch.distributions.Normal(0, 1).log_prob(z).exp() * z.abs(),
-    )
-    yield identity(
-        "log p(x) = log p_z(A^-1 x) - log |det A|, x = A z",
-        lambda z, a: torch.distributions.MultivariateNormal(torch.zeros_like(z), a @ a.T).log_prob(a @ z),
-        lambda z, a: Normal(3).log_prob(z[None])[0] - a.det().abs().log(),
-        vector,
-        printed=lambda z, a: Normal(3).log_prob(z[None])[0] - a.det().abs().log().abs(),
-    )
-    yield identity(
-        "det df^-1/dx at x = 1 / det df/dz at z, f = sinh(A z)",
-        lambda z, a: torch.linalg.inv(a).det() / (1 + (a @ z).sinh().square()).sqrt().prod(),
-        lambda z, a: 1 / torch.func.jacrev(lambda u: (a @ u).sinh())(z).det(),
-        vector,
-        printed=lambda z, a: 1 / torch.func.jacrev(lambda u: (a @ u).sinh())((a @ z).sinh()).det(),
-    )
-    yield identity(
-        "log |det d(g o f)/dz| = log |det df/dz at z| + log |det dg/dy at y = f(z)|",
-        lambda z, a: log_abs_det(lambda u: (a @ u.sinh()).sinh(), z),
-        lambda z, a: log_abs_det(torch.sinh, z) + log_abs_det(lambda u: (a @ u).sinh(), z.sinh()),
-        vector,
-        printed=lambda z, a: log_abs_det(torch.sinh, z) + log_abs_det(lambda u: (a @ u).sinh(), z),
-    )
-    yield identity(
-        "int int h(x, y) dx dy = int int h(v, sinh u) |J| du dv,  J = -cosh u",
-        lambda a: math.pi / (1 + a.square()),
-        lambda a: _substituted(1 + a.square(), torch.abs),
-        one,
-        printed=lambda a: _substituted(1 + a.square(), lambda j: j),
-    )
-    yield identity(
-        "a linear flow integrates to 1",
-        lambda z, a: log_integral(_plane(a), (-30.0, -30.0), (30.0, 30.0), 400, like=a).exp(),
-        lambda z, a: torch.ones(()),
-        vector,
-    )
+    printed = Printed("001 section 10", "p_z(h(x)) |h(x)|", "p_z(h(x)) |h'(x)|")
+    yield identity("one dimension: p(x) = p_z(h(x)) |h'(x)|, h = f^-1", line, (5,), (1, 1), (1,), printed=printed)
 
+    def gaussian(x: Tensor, w: Tensor, b: Tensor) -> Sides:
+        f, a = flow(w, b)
+        z = torch.linalg.solve(a, x - b)
+        known = torch.distributions.MultivariateNormal(b, a @ a.T).log_prob(x)
+        return f(x[None])[0], known, f.base.log_prob(z[None])[0] + torch.linalg.slogdet(a)[1].abs()
 
-def _plane(a: Tensor) -> Flow:
-    linear = Linear(2).double()
-    linear.below.data, linear.above.data = a[:2, :2].tanh(), a[:2, 1:].tanh()
-    linear.log_diagonal.data = 0.5 * a[2, :2].tanh()
-    return Flow(Chain([linear]), base("logistic", 2).double()).requires_grad_(False)
+    printed = Printed("(144)", "log p_z(z) + |log det df^-1/dx|", "log p_z(z) + log |det df^-1/dx|")
+    yield identity("log p(x) = log p_z(A^-1 (x - b)) - log |det A|", gaussian, (3,), (3, 3), (3,), printed=printed)
 
+    def other_way(x: Tensor, w: Tensor) -> Sides:
+        f, back = flow(w, 0 * x)
+        densities = (f.base.log_prob(x[None] @ a.T)[0] + torch.linalg.slogdet(a)[1] for a in (back.inverse(), back))
+        return f(x[None])[0], *densities
 
-def _substituted(s: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:  # [N] -> [N]
-    """The integral of exp(-s (x^2 + y^2)) over the plane in the variables u and v of x = v, y = sinh(u)."""
-    grid = (torch.arange(800, dtype=s.dtype) - 399.5) / 100
-    over_v = torch.exp(-s[:, None] * (2 * grid).square()).sum(1) / 50
-    return over_v * (torch.exp(-s[:, None] * grid.sinh().square()) * measure(-grid.cosh())).sum(1) / 100
+    printed = Printed("001 section 10", "z = A x: p_z(A^-1 x) |det A^-1|", "x = A z: p_z(A^-1 x) |det A^-1|")
+    yield identity("z = A x: p(x) = p_z(A x) |det A|", other_way, (3,), (3, 3), printed=printed)
+
+    def bent(z: Tensor, w: Tensor) -> Sides:
+        f = flow(w, w[0], (1, 1, 2))[0].bijector
+        x = f(z[None])[0]
+        return f.inverse(x)[1][0], *(-log_abs_det(lambda y: f(y[None])[0].flatten(), y) for y in (z, x.flatten()))
+
+    printed = Printed("below (137)", "|det df(x)/dx|^-1", "|det df(z)/dz|^-1, z = f^-1(x)")
+    yield identity("log |det df^-1/dx| at x = -log |det df/dz| at z = f^-1(x)", bent, (2,), (2, 2), printed=printed)
+
+    def composed(z: Tensor, w: Tensor) -> Sides:
+        chain = Chain([Logit(), *flow(w, w[0])[0].bijector, Logit()])
+        x = chain(z[None])[0]
+        whole = -log_abs_det(lambda y: chain(y[None])[0][0], z)
+        return chain.inverse(x)[1][0], whole, sum(f.inverse(x)[1][0] for f in chain)  # type: ignore[operator]
+
+    printed = Printed("(143)", "det of each df_k^-1 at x", "det of each df_k^-1 at its own input")
+    yield identity("log |det df^-1/dx| = sum_k log |det df_k^-1|", composed, (2,), (2, 2), printed=printed)
+
+    def volume(w: Tensor) -> Sides:
+        f, a = flow(w, w[0])
+        turned = a.flip(1)  # x = b + A (v, u): another orientation, det < 0
+        density = on_grid(lambda u: f(u @ turned.T + w[0]), (-8, -8), (8, 8), 100, like=w).exp().sum() * 0.16**2
+        return density * turned.det().abs(), torch.ones(()), density * turned.det()
+
+    printed = Printed("001 section 10", "int int h(x, y) dx dy = int int h J du dv", "int int h |J| du dv")
+    yield identity("int int p(x) dx = int int p(x(u, v)) |J| du dv = 1", volume, (2, 2), printed=printed)

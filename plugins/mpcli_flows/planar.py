@@ -21,12 +21,11 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, gradient, identity, inequality
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, load, log_integral
-from mpcli.old_checks import gradient, identity, inequality
 from mpcli.run import Run, Trained
-from mpcli_flows.kit.bases import BaseName, base
+from mpcli_flows.kit.bases import BaseName, Normal, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale
 from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
 
@@ -96,11 +95,18 @@ class PlanarFlow(Flow):
     def __init__(self, cfg: Config, dim: int):
         super().__init__(Chain([*(Planar(dim) for _ in range(cfg.layers)), Scale(dim)]), base(cfg.base, dim))
 
-    def free_energy(self, energy: Energy, n: int) -> tuple[Tensor, Tensor]:
-        """E[log q(x)] and E[U(x)] over n draws x of the flow."""
-        z = self.base.sample(n)
-        x, logdet = self.bijector(z)
-        return (self.base.log_prob(z) - logdet).mean(), energy(x).mean()
+
+class FreeEnergy(nn.Module):
+    """log q(x) + t U(x) at x = f(z): its mean over draws z of the base is what a flow q has to make small."""
+
+    def __init__(self, flow: Flow, energy: Energy):
+        super().__init__()
+        self.flow = flow
+        self.energy = energy
+
+    def forward(self, z: Tensor, t: float = 1.0) -> Tensor:  # [B, D] -> [B]
+        x, logdet = self.flow.bijector(z)
+        return self.flow.base.log_prob(z) - logdet + t * self.energy(x)
 
 
 def u1(x: Tensor) -> Tensor:  # [B, 2] -> U [B]: two arcs of a ring
@@ -147,37 +153,41 @@ def goal(data: str, device: torch.device) -> tuple[Energy | None, Examples | Non
 
 def train(cfg: Config, run: Run, data: Annotated[str, "energy u1, u2, u3 or u4, or a dataset of rows"] = "u1") -> None:
     energy, examples = goal(data, run.device)
-    model = run.place(PlanarFlow(cfg, examples.shape[0] if examples else 2))
+    flow = PlanarFlow(cfg, examples.shape[0] if examples else 2).to(run.device)
     if examples:
-        model.fit_scale(examples)
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
+        flow.fit_scale(examples)
+    model = run.place(FreeEnergy(flow, energy) if energy else flow)
+    adam = torch.optim.Adam(flow.parameters(), cfg.lr, fused=True)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
-    draw = examples.batches(cfg.batch, run.seed) if examples else lambda step: None
-    for step, x in run.track(lambda step: (step, draw(step)), cfg.steps, model=model, adam=adam, cosine=cosine):
+    rows = examples.batches(cfg.batch, run.seed) if examples else None
+
+    def batch(step: int) -> tuple[int, Tensor]:  # rows x of the data, or draws z of the base
+        generator = torch.Generator(run.device).manual_seed((run.seed << 32) + step)
+        return step, rows(step) if rows else flow.base.sample(cfg.batch, generator=generator)
+
+    for step, given in run.track(batch, cfg.steps, model=flow, adam=adam, cosine=cosine):
         if energy:
-            log_q, u = model.free_energy(energy, cfg.batch)
             # The energy is turned on over the first half, or the flow settles in the first mode that it finds.
-            loss = log_q + min(1.0, 0.01 + 2 * step / cfg.steps) * u
+            loss = model(given, min(1.0, 0.01 + 2 * step / cfg.steps)).mean()
         else:
-            loss = -model(x).mean()
+            loss = -model(given).mean()
         adam.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
         adam.step()
         cosine.step()
         run.log(loss=loss)
-    run.save(model, cfg, dim=model.base.dim)
-    run.result(**judged(model, energy, examples))
+    run.save(flow, cfg, dim=flow.base.dim)
+    run.result(**held_out(flow, energy, examples))
 
 
 @torch.no_grad()
-def judged(model: PlanarFlow, energy: Energy | None, examples: Examples | None) -> dict[str, Tensor]:
-    """Held-out nll; or the free energy and its gap to -log Z, which is KL(q || p), with Z by quadrature."""
+def held_out(flow: PlanarFlow, energy: Energy | None, examples: Examples | None) -> dict[str, Tensor]:
+    """nll of held-out data; or the free energy and its gap to -log Z, which is KL(q || p), with Z by quadrature."""
     if examples:
-        return examples.held_out(model)
+        return examples.held_out(flow)
     assert energy
-    log_q, u = model.free_energy(energy, 50_000)
-    free = log_q + u
+    free = FreeEnergy(flow, energy)(flow.base.sample(50_000)).mean()
     log_z = log_integral(lambda x: -energy(x), (-8.0, -8.0), (8.0, 8.0), 1000, like=free)
     return {"free_energy": free, "gap": free + log_z}
 
@@ -195,66 +205,91 @@ def sample(
 def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "energy or dataset (that of the training)"] = None
 ) -> None:
-    run.result(**judged(trained.load(PlanarFlow, Config), *goal(data or trained.options["data"], run.device)))
+    run.result(**held_out(trained.load(PlanarFlow, Config), *goal(data or trained.options["data"], run.device)))
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z, w, u, b
-        return tuple(torch.randn(size, dtype=torch.float64, generator=g) for size in (3, 3, 3, ()))
+    given = (3,), (3,), (3,), ()  # z, w, u, b
 
-    def slope(z: Tensor, w: Tensor, b: Tensor) -> Tensor:
-        return 1 - torch.tanh(w @ z + b).square()
+    def flow(w: Tensor, u: Tensor, b: Tensor) -> tuple[Flow, Planar]:
+        layer = Planar(3).double().requires_grad_(False)
+        layer.w.data, layer.u.data, layer.b.data = w, u, b
+        return Flow(Chain([layer]), Normal(3)), layer
 
-    def layer(w: Tensor, u: Tensor, b: Tensor) -> Planar:
-        made = Planar(3).double().requires_grad_(False)
-        made.w.data, made.u.data, made.b.data = w, u, b
-        return made
+    def slope(layer: Planar, z: Tensor) -> Tensor:  # 1 + h' u^T w
+        return 1 + (1 - torch.tanh(layer.w @ z + layer.b).square()) * (layer.invertible_u()[0] @ layer.w)
 
-    def lemma(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        a = torch.eye(3, dtype=z.dtype) + torch.outer(z, w).sin() / 4
-        return a, (a + torch.outer(u, w)).det()
+    def determinant(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        _, f = flow(w, u, b)
+        whole = log_abs_det(lambda y: f(y[None])[0][0], z)
+        return torch.stack((f(z[None])[1][0], slope(f, z).log())), whole.expand(2)
 
-    yield identity(
-        "det(A + u w^T) = (1 + w^T A^-1 u) det A",
-        lambda z, w, u, b: lemma(z, w, u, b)[1],
-        lambda z, w, u, b: (1 + w @ torch.linalg.solve(lemma(z, w, u, b)[0], u)) * lemma(z, w, u, b)[0].det(),
-        drawn,
-    )
-    yield identity(
-        "det df/dz = 1 + h'(w^T z + b) u^T w",
-        lambda z, w, u, b: torch.func.jacrev(lambda y: y + u * torch.tanh(w @ y + b))(z).det(),
-        lambda z, w, u, b: 1 + slope(z, w, b) * (u @ w),
-        drawn,
-    )
-    yield identity(
-        "-log p(x) = |z|^2/2 + log |1 + h' u^T w| + (D/2) log 2 pi",
-        lambda z, w, u, b: -_known_density(layer(w, u, b), z),
-        lambda z, w, u, b: 0.5 * z @ z + layer(w, u, b)(z[None])[1][0] + 1.5 * math.log(2 * math.pi),
-        drawn,
-        printed=lambda z, w, u, b: z @ z + layer(w, u, b)(z[None])[1][0],
-    )
-    yield inequality(
-        "w^T u >= -1 for every u as parametrised",
-        lambda z, w, u, b: torch.tensor(-1.0),
-        lambda z, w, u, b: layer(w, 3 * u, b).invertible_u()[0] @ w,
-        drawn,
-    )
-    yield identity(
-        "f^-1 by the root of a + (w^T u) h(a + b) = w^T x",
-        lambda z, w, u, b: layer(w, u, b).inverse(layer(w, u, b)(z[None])[0])[0][0],
-        lambda z, w, u, b: z,
-        drawn,
-    )
-    yield gradient(
-        "the root's gradient: da/dy = 1 / (1 + s h'(a))",
-        lambda z, w, u, b: root(z, w.tanh()[0]),
-        lambda z, w, u, b: 1 / (1 + w.tanh()[0] * (1 - root(z, w.tanh()[0]).tanh().square())),
-        drawn,
-    )
+    yield identity("det df/dz = 1 + h'(w^T z + b) u^T w", determinant, *given)
 
+    def backwards(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        _, f = flow(w, u, b)
+        return f.inverse(f(z[None])[0])[1][0].exp(), 1 / slope(f, z), slope(f, z)
 
-def _known_density(f: Planar, z: Tensor) -> Tensor:
-    """log p(x) at x = f(z) from the Jacobian of f^-1 in full, for a normal base."""
-    x = f(z[None])[0][0]
-    back = f.inverse(x[None])[0][0]
-    return torch.distributions.Normal(0, 1).log_prob(back).sum() - log_abs_det(lambda y: f(y[None])[0][0], z)
+    printed = Printed("(149)", "det df^-1/dx = 1 + h' u^T w", "det df/dz = 1 + h' u^T w")
+    yield identity("det df^-1/dx = 1 / (1 + h' u^T w)", backwards, *given, printed=printed)
+
+    def density(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        whole, f = flow(w, u, b)
+        p_z = whole.base.log_prob(z[None])[0].exp()
+        return whole(f(z[None])[0])[0].exp(), p_z / slope(f, z), p_z * slope(f, z)
+
+    printed = Printed("(150)", "p_z(z) (1 + h' u^T w)", "p_z(z) / |1 + h' u^T w|")
+    yield identity("p(x) = p_z(z) / |1 + h' u^T w|, x = f(z)", density, *given, printed=printed)
+
+    def change(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        whole, f = flow(w, u, b)
+        x, p_z = f(z[None])[0], whole.base.log_prob(z[None])[0].exp()
+        logdet = log_abs_det(lambda y: f.inverse(y[None])[0][0], x[0])
+        return whole(x)[0].exp(), p_z * logdet.exp(), p_z / logdet.abs()
+
+    printed = Printed("(147)", "p_z(f^-1(x)) |log det df^-1/dx|^-1", "p_z(f^-1(x)) |det df^-1/dx|")
+    yield identity("p(x) = p_z(f^-1(x)) |det df^-1/dx|", change, *given, printed=printed)
+
+    def objective(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        whole, f = flow(w, u, b)
+        rest = slope(f, z).log() + 1.5 * math.log(2 * math.pi)
+        return -whole(f(z[None])[0])[0], 0.5 * z @ z + rest, z @ z + rest
+
+    printed = Printed("(152)", "|z|^2 + log |1 + h' u^T w|", "|z|^2 / 2 + log |1 + h' u^T w|")
+    yield identity("-log p(x) = |z|^2/2 + log |1 + h' u^T w| + (D/2) log 2 pi", objective, *given, printed=printed)
+
+    def constraint(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        return -1.0, flow(w, 3 * u, b)[1].invertible_u()[0] @ w
+
+    yield inequality("w^T u >= -1 for every u as parametrised", constraint, *given)
+
+    def there_and_back(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        _, f = flow(w, u, b)
+        folded = -3 * w / (w @ w)
+        x = z + folded * torch.tanh(w @ z + b)
+        wrong = x - folded * torch.tanh(root((w @ x + b)[None], w @ folded))
+        return f.inverse(f(z[None])[0])[0][0], z, wrong
+
+    printed = Printed("(145)", "f is invertible for any u and w", "f is invertible for w^T u >= -1")
+    yield identity("f^-1 by the root of a + (w^T u) h(a + b) = w^T x", there_and_back, *given, printed=printed)
+
+    def implicit(y: Tensor, s: Tensor) -> Sides:
+        a = root(y, s.tanh())
+        return a, 1 / (1 + s.tanh() * (1 - a.tanh().square()))
+
+    yield gradient("the root's gradient: da/dy = 1 / (1 + s h'(a))", implicit, (3,), ())
+
+    def propagated(y: Tensor, s: Tensor) -> Sides:
+        (slope,) = torch.autograd.grad(root(y.requires_grad_(), s.tanh()).sum(), y)
+        return root(y, s.tanh()), slope
+
+    yield gradient("the root passes that gradient on", propagated, (3,), ())
+
+    def free_energy(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
+        whole, f = flow(w, u, b)
+        x = f(z[None])[0]
+        log_q, wrong = whole(x), whole.base.log_prob(z[None]) + slope(f, z).log()
+        return FreeEnergy(whole, u1)(z[None], 0.5), log_q + 0.5 * u1(x), wrong + 0.5 * u1(x)
+
+    name = "free energy: log q(x) + t U(x) at x = f(z), log q(x) = log p_z(z) - log |det df/dz|"
+    yield identity(name, free_energy, *given, mistake="the log-determinant added")

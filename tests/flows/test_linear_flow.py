@@ -6,10 +6,25 @@ import math
 import numpy as np
 import pytest
 import torch
+from mutants import larger, part, result
 
 from mpcli.kit.datasets import table
 from mpcli.kit.densities import Examples, load
-from mpcli_flows.linear_flow import Config, LinearFlow
+from mpcli_flows.kit import bases, bijectors, flow
+from mpcli_flows.linear_flow import Config, Linear, LinearFlow
+
+MUTANTS = {
+    "log-determinant": (Linear, "inverse", part(1, larger)),
+    "log-determinant of a composition": (bijectors.Chain, "inverse", part(1, larger)),
+    "log-determinant of the logit": (bijectors.Logit, "inverse", part(1, larger)),
+    "factors that do not match the way to data": (Linear, "factors", result(lambda lu: (lu[0], lu[1].T))),
+    "no log-determinant in the density": (
+        flow.Flow,
+        "forward",
+        lambda original: lambda self, x, c=None: self.base.log_prob(self.bijector.inverse(x, c)[0]),
+    ),
+    "a base of another width": (bases.Normal, "log_prob", result(larger)),
+}
 
 
 def test_a_normal_base_finds_the_gaussian_of_the_data(mpcli):
