@@ -26,18 +26,17 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Sides, identity, uniform
 from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.densities import bits_per_dim, dequantised, nll, quantised
 from mpcli.kit.layers import ConvNet
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
+from mpcli_flows.conditional_coupling import ConditionalCoupling
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.kit.bases import BaseName, base
-from mpcli_flows.kit.bijectors import Logit, Unsqueeze, affine, affine_inverse
+from mpcli_flows.kit.bijectors import Logit, Unsqueeze
 from mpcli_flows.kit.flow import log_abs_det
-from mpcli_flows.realnvp import scale_and_shift
 
 Direction = Literal["left_to_right", "right_to_left"]
 States = list[Tensor]
@@ -61,25 +60,20 @@ class Step(nn.Module):
     def __init__(self, channels: int, given: int, cfg: Config):
         super().__init__()
         self.norm, self.mix = ActNorm(channels), LUConv1x1(channels)
-        self.net = ConvNet(channels // 2 + given, cfg.channels, 1, channels, cfg.dropout)
-
-    def parts(self, h: Tensor, given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> h_1, h_2, s, t
-        first, second = h.chunk(2, 1)
-        return first, second, *scale_and_shift(self.net, torch.cat((first, given), 1), LIMIT, SIGHT)
+        net = ConvNet(channels // 2 + given, cfg.channels, 1, channels, cfg.dropout)
+        self.coupling = ConditionalCoupling(net, (channels // 2, channels // 2), False, LIMIT, SIGHT)
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        first, second, s, t = self.parts(z, given)
-        second, logdet = affine_inverse(second, s, t)
-        h, mixed = self.mix(torch.cat((first, second), 1))
+        h, coupled = self.coupling(z, given)
+        h, mixed = self.mix(h)
         x, scaled = self.norm(h)
-        return x, mixed + scaled + logdet
+        return x, mixed + scaled + coupled
 
     def inverse(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         h, scaled = self.norm.inverse(x)
         h, mixed = self.mix.inverse(h)
-        first, second, s, t = self.parts(h, given)
-        second, logdet = affine(second, s, t)
-        return torch.cat((first, second), 1), scaled + mixed + logdet
+        z, coupled = self.coupling.inverse(h, given)
+        return z, scaled + mixed + coupled
 
 
 class Steps(nn.Module):
@@ -172,11 +166,11 @@ def train(
         cosine.step()
         run.log(loss=loss)
     run.save(model, cfg, shape=(c, h, w // 2), levels=images.levels)
-    run.result(**judged(model.eval(), images, direction))
+    run.result(**held_out(model.eval(), images, direction))
 
 
 @torch.no_grad()
-def judged(model: CFlow, images: datasets.Images, direction: Direction) -> dict[str, Tensor]:
+def held_out(model: CFlow, images: datasets.Images, direction: Direction) -> dict[str, Tensor]:
     """nll of x_B given x_A on the test pairs, the same given a wrong x_A, and that of x_A alone."""
     x_a, x_b = halves(images.test, direction)
     noisy = dequantised(x_a, images.levels, torch.Generator(x_a.device).manual_seed(1))
@@ -217,46 +211,43 @@ def sample(
 
 def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "pairs (those of the training)"] = None) -> None:
     images = pairs(data or trained.options["data"], run.device)
-    run.result(**judged(trained.load(CFlow, Config), images, trained.options["direction"]))
+    run.result(**held_out(trained.load(CFlow, Config), images, trained.options["direction"]))
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # x_A, x_B in (0, 1), and a seed of weights
-        return tuple(torch.rand(1, 1, 2, 2, dtype=torch.float64, generator=g) for _ in range(3))
+    pixels = uniform(0, 1, 1, 1, 2, 2)
+    drawn = pixels, pixels, ()  # x_A, x_B, and where the weights begin
 
     def made(v: Tensor) -> CFlow:
         flow = CFlow(Config(depth=2, channels=2), (1, 2, 2), 17).double().eval().requires_grad_(False)
         for i, p in enumerate(flow.parameters()):
-            p.copy_(torch.sin(1.7 * torch.arange(p.numel(), dtype=p.dtype) + i + 9 * v.mean()).reshape(p.shape) / 2)
+            p.copy_(torch.sin(1.7 * torch.arange(p.numel(), dtype=p.dtype) + i + 9 * v).reshape(p.shape) / 2)
         for m in flow.modules():
             if isinstance(m, LUConv1x1):
                 m.permutation, m.sign = torch.eye(4).to(v), torch.ones(4).to(v)
         return flow
 
-    def both(flow: CFlow, x: Tensor) -> Tensor:  # (x_A, x_B) -> (z_A, z_B), flat
-        z_a, _, states = flow.g.inverse(x[:4].reshape(1, 1, 2, 2))
-        return torch.cat((z_a[0], flow.f.inverse(x[4:].reshape(1, 1, 2, 2), states)[0][0]))
+    def joint(a: Tensor, b: Tensor, v: Tensor) -> Sides:
+        flow = made(v)
 
-    def joint(a: Tensor, b: Tensor, v: Tensor) -> Tensor:
+        def both(x: Tensor) -> Tensor:  # (x_A, x_B) -> (z_A, z_B), flat
+            z_a, _, states = flow.g.inverse(x[:4].reshape(a.shape))
+            return torch.cat((z_a[0], flow.f.inverse(x[4:].reshape(b.shape), states)[0][0]))
+
         x = torch.cat((a.flatten(), b.flatten()))
-        log_base = -0.5 * both(made(v), x).square().sum() - 4 * math.log(2 * math.pi)
-        return log_base + log_abs_det(lambda y: both(made(v), y), x)
+        log_base = flow.base.log_prob(both(x).reshape(2, 4)).sum()
+        return flow(b, a).sum(), log_base + log_abs_det(both, x), log_base
 
-    yield identity(
-        "log p(x_A, x_B) = log p(x_A) + log p(x_B | x_A), from the Jacobian of both flows together",
-        joint,
-        lambda a, b, v: made(v)(b, a).sum(),
-        drawn,
-    )
-    yield identity(
-        "x_B = f(f^-1(x_B | x_A) | x_A)",
-        lambda a, b, v: _there_and_back(made(v), a, b, a),
-        lambda a, b, v: b,
-        drawn,
-        printed=lambda a, b, v: _there_and_back(made(v), a, b, 1 - a),
-    )
+    name = "log p(x_A, x_B) = log p(x_A) + log p(x_B | x_A), from the Jacobian of both flows together"
+    yield identity(name, joint, *drawn, mistake="the determinants left out")
 
+    def there_and_back(a: Tensor, b: Tensor, v: Tensor) -> Sides:
+        flow = made(v)
+        states, others = (flow.g.inverse(x)[2] for x in (a, 1 - a))
+        z_b, logdet, _ = flow.f.inverse(b, states)
+        (x_b, back), (wrong, _) = flow.f(z_b, states), flow.f(z_b, others)
+        left, right, other = (torch.cat((x.flatten(), by)) for x, by in ((x_b, back), (b, -logdet), (wrong, back)))
+        return left, right, other
 
-def _there_and_back(flow: CFlow, x_a: Tensor, x_b: Tensor, other: Tensor) -> Tensor:
-    z_b = flow.f.inverse(x_b, flow.g.inverse(x_a)[2])[0]
-    return flow.f(z_b, flow.g.inverse(other)[2])[0]
+    name = "x_B = f(f^-1(x_B | x_A) | x_A), and its log |det| is the negative of that of f^-1"
+    yield identity(name, there_and_back, *drawn, mistake="another x_A on the way back")

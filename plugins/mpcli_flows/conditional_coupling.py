@@ -1,8 +1,8 @@
 """Conditional coupling flow: the density of pictures given their class, and so a classifier.
 
-    x_0 = z_0,   x_1 = t(z_0, c) + z_1 * g(A_c z_0 + b_c),   g(u) = exp(2 tanh(u / 2)) > 0
-    dx/dz = [[1, 0], [..., diag g]]           det dx/dz = prod_j g_j
-    log p(x | c) = log p_z(z) - sum_j log g(A_c z_0 + b_c)_j
+    z_0 = x_0,   z_1 = t(x_0, c) + x_1 * g(A_c x_0 + b_c),   g(u) = exp(2 tanh(u / 2)) > 0
+    dz/dx = [[1, 0], [..., diag g]]           det dz/dx = prod_j g_j
+    log p(x | c) = log p_z(z) + sum_j log g(A_c x_0 + b_c)_j
 
 The class c reaches the shift t, the matrix A and the vector b of every coupling; left out of them, it would reach
 nothing. By Bayes' rule p(c | x) is proportional to p(x | c) p(c), whose largest entry tells the class of a picture.
@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, identity
 from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.densities import Examples, nll
 from mpcli.kit.layers import mlp
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
-from mpcli_flows.kit.bijectors import Chain, Scale, Shuffle, bounded
-from mpcli_flows.kit.flow import Flow, log_abs_det, to_data
+from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Shuffle
+from mpcli_flows.kit.flow import Flow, to_data
+from mpcli_flows.realnvp import AffineCoupling
 
 
 @dataclass(frozen=True)
@@ -44,49 +44,49 @@ class Config:
     weight_decay: Annotated[float, "of AdamW", Ge(0)] = 0.1
 
 
-class ConditionalCoupling(nn.Module):
-    """x_1 = t(z_0, c) + z_1 g(A_c z_0 + b_c); `second` says that z_0 is the second part of the vector."""
+class ConditionalCoupling(AffineCoupling):
+    """RealNVP's coupling, whose network also reads a condition c, which stands behind A along the channels."""
 
-    limit, sight = 2.0, 5.0  # of |log g|, and of what t and A see of |z_0|
+    def read(self, a: Tensor, c: Condition) -> Tensor:
+        return torch.cat((a, c), 1)
 
-    def __init__(self, dim: int, classes: int, second: bool, hidden: tuple[int, ...], dropout: float):
+
+class ByClass(nn.Module):
+    """u = A_c x_0 + b_c and t(x_0, c), of x_0 and the class c, one of `classes`, one-hot behind it."""
+
+    def __init__(self, sizes: tuple[int, int], classes: int, hidden: tuple[int, ...], dropout: float):
         super().__init__()
-        self.second = second
-        self.sizes = dim // 2, dim - dim // 2
-        kept, moved = self.sizes[::-1] if second else self.sizes
-        self.classes = classes
+        kept, moved = sizes
+        self.sizes = kept, classes
         self.t = mlp(kept + classes, hidden, moved, dropout)
         # One matrix for all classes and what each adds to it: few pictures a class do not fill a matrix of their own.
         self.a = nn.Parameter(torch.zeros(moved, kept))
         self.a_c = nn.Parameter(torch.zeros(classes, moved, kept))
         self.b_c = nn.Parameter(torch.zeros(classes, moved))
 
-    def parts(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> x_0, x_1, t, log g
-        x_0, x_1 = x.split(self.sizes, 1)
-        x_0, x_1 = (x_1, x_0) if self.second else (x_0, x_1)
-        seen = x_0.clamp(-self.sight, self.sight)
-        u = seen @ self.a.T + torch.einsum("bij,bj->bi", self.a_c[c], seen) + self.b_c[c]
-        t = self.t(torch.cat((seen, F.one_hot(c, self.classes).to(seen)), 1))
-        return x_0, x_1, t, bounded(u, self.limit)
+    def forward(self, given: Tensor) -> Tensor:  # [B, kept + classes] -> u and t [B, 2 moved]
+        x_0, c = given.split(self.sizes, 1)
+        u = x_0 @ self.a.T + torch.einsum("bk,kij,bj->bi", c, self.a_c, x_0) + c @ self.b_c
+        return torch.cat((u, self.t(given)), 1)
 
-    def whole(self, x_0: Tensor, x_1: Tensor) -> Tensor:
-        return torch.cat((x_1, x_0) if self.second else (x_0, x_1), 1)
 
-    def forward(self, z: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        z_0, z_1, t, log_g = self.parts(z, c)
-        return self.whole(z_0, t + z_1 * log_g.exp()), log_g.sum(1)
+class ClassCoupling(ConditionalCoupling):
+    """z_1 = t(x_0, c) + x_1 g(A_c x_0 + b_c) of classes c [B]; `second` says that x_0 is the second part."""
 
-    def inverse(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        x_0, x_1, t, log_g = self.parts(x, c)
-        return self.whole(x_0, (x_1 - t) * torch.exp(-log_g)), -log_g.sum(1)
+    def __init__(self, cfg: Config, dim: int, classes: int, second: bool):
+        sizes = dim // 2, dim - dim // 2
+        net = ByClass(sizes[::-1] if second else sizes, classes, cfg.hidden, cfg.dropout)
+        super().__init__(net, sizes, second)
+        self.classes = classes
+
+    def read(self, a: Tensor, c: Condition) -> Tensor:
+        return super().read(a, F.one_hot(c, self.classes).to(a))
 
 
 class ConditionalFlow(Flow):
     def __init__(self, cfg: Config, shape: tuple[int, ...], classes: int, levels: int = 0):
         dim = math.prod(shape)
-        couplings = [
-            ConditionalCoupling(dim, classes, i % 2 == 1, cfg.hidden, cfg.dropout) for i in range(cfg.couplings)
-        ]
+        couplings = [ClassCoupling(cfg, dim, classes, i % 2 == 1) for i in range(cfg.couplings)]
         chain = Chain([*couplings, Shuffle(dim), Scale(dim), *to_data(shape)])
         super().__init__(chain, base(cfg.base, dim), levels)
 
@@ -100,7 +100,7 @@ def labelled(spec: str, device: torch.device) -> tuple[Examples, datasets.Images
 
 
 @torch.no_grad()
-def judged(model: ConditionalFlow, examples: Examples, labels: Tensor, classes: int) -> dict[str, Tensor]:
+def held_out(model: ConditionalFlow, examples: Examples, labels: Tensor, classes: int) -> dict[str, Tensor]:
     """nll given the true class, and how often Bayes' rule with equal p(c) finds it."""
     x = examples.data.test
     each = [nll(model.eval(), x, torch.full_like(labels, c), levels=examples.levels) for c in range(classes)]
@@ -125,7 +125,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of labelled pictu
         cosine.step()
         run.log(loss=loss)
     run.save(model, cfg, shape=examples.shape, classes=classes, levels=examples.levels)
-    run.result(**judged(model, examples, labels, classes))
+    run.result(**held_out(model, examples, labels, classes))
 
 
 @torch.no_grad()
@@ -149,60 +149,55 @@ def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "labelled pictures (those of the training)"] = None
 ) -> None:
     examples, _, labels = labelled(data or trained.options["data"], run.device)
-    run.result(**judged(trained.load(ConditionalFlow, Config), examples, labels, trained.extras["classes"]))
+    run.result(**held_out(trained.load(ConditionalFlow, Config), examples, labels, trained.extras["classes"]))
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z, and A_c, b_c of two classes
-        return tuple(torch.randn(size, dtype=torch.float64, generator=g) for size in ((4,), (2, 2, 2), (2, 2)))
+    drawn = (4,), (2, 2, 2), (2, 2)  # a vector, and A_c, b_c of two classes
+    second = torch.tensor([1])
 
-    def coupling(a: Tensor, b: Tensor) -> ConditionalCoupling:
-        made = ConditionalCoupling(4, 2, False, (3,), 0.0).double().requires_grad_(False)
-        made.a_c.data, made.b_c.data = a, b
-        made.t[0].weight.data = a.reshape(-1)[:4].repeat(3, 1).sin()
-        made.t[2].weight.data = b[:, :1].expand(2, 3).clone()
-        return made
+    def coupling(a: Tensor, b: Tensor) -> ClassCoupling:
+        f = ClassCoupling(Config(hidden=(3,), dropout=0.0), 4, 2, False).double().requires_grad_(False)
+        f.get_parameter("net.a_c").data, f.get_parameter("net.b_c").data = a, b
+        f.get_parameter("net.t.2.weight").data = b[:, :1].expand(2, 3).clone()
+        return f
 
-    def moved(f: ConditionalCoupling, z: Tensor, c: int) -> Tensor:
-        return f(z[None], torch.tensor([c]))[0][0]
+    def log_g(x: Tensor, a: Tensor, b: Tensor, c: int) -> Tensor:
+        return 2 * torch.tanh((a[c] @ x[:2] + b[c]) / 2)
 
-    def u(z: Tensor, a: Tensor, b: Tensor, c: int) -> Tensor:
-        return a[c] @ z[:2] + b[c]
+    def whole(f: ClassCoupling, x: Tensor, c: Tensor) -> Tensor:  # dz/dx
+        return torch.autograd.functional.jacobian(lambda y: f.inverse(y[None], c)[0][0], x)
 
-    def log_g(z: Tensor, a: Tensor, b: Tensor, c: int) -> Tensor:
-        return 2 * torch.tanh(u(z, a, b, c) / 2)
+    def determinant(x: Tensor, a: Tensor, b: Tensor) -> Sides:
+        f, known = coupling(a, b), log_g(x, a, b, 1).sum().exp()
+        both = torch.stack((f.inverse(x[None], second)[1][0].exp(), known))
+        return both, whole(f, x, second).det().expand(2), 1 / known.expand(2)
 
-    yield identity(
-        "det dx/dz = prod_j g(A_c z_0 + b_c)_j",
-        lambda z, a, b: log_abs_det(lambda y: moved(coupling(a, b), y, 1), z).exp(),
-        lambda z, a, b: log_g(z, a, b, 1).exp().prod(),
-        drawn,
-        printed=lambda z, a, b: 1 / log_g(z, a, b, 1).exp().prod(),
-    )
-    yield identity(
-        "log p(x | c) = log p_z(z) - sum_j log g_j",
-        lambda z, a, b: _density(coupling(a, b), z),
-        lambda z, a, b: -0.5 * z @ z - 2 * math.log(2 * math.pi) - log_g(z, a, b, 1).sum(),
-        drawn,
-        printed=lambda z, a, b: -0.5 * z @ z - 2 * math.log(2 * math.pi) - log_g(z, a, b, 1).sum().abs().log(),
-    )
-    yield identity(
-        "the class moves x_1: its log scale changes by log g(A_1 z_0 + b_1) - log g(A_0 z_0 + b_0)",
-        lambda z, a, b: _log_slope(coupling(a, b), z, 1) - _log_slope(coupling(a, b), z, 0),
-        lambda z, a, b: log_g(z, a, b, 1) - log_g(z, a, b, 0),
-        drawn,
-        printed=lambda z, a, b: torch.zeros(2, dtype=z.dtype),
-    )
+    printed = Printed("(161)", "det = (prod_j g_j)^-1", "det = prod_j g_j")
+    yield identity("det dz/dx = prod_j g(A_c x_0 + b_c)_j", determinant, *drawn, printed=printed)
 
+    def density(x: Tensor, a: Tensor, b: Tensor) -> Sides:
+        flow, scales = ConditionalFlow(Config(), (4,), 2).double(), log_g(x, a, b, 1).sum()
+        flow.bijector = Chain([coupling(a, b)])
+        log_base = flow.base.log_prob(flow.bijector.inverse(x[None], second)[0])[0]
+        return flow(x[None], second)[0], log_base + scales, log_base - scales.abs().log()
 
-def _log_slope(f: ConditionalCoupling, z: Tensor, c: int) -> Tensor:
-    whole = torch.autograd.functional.jacobian(lambda y: f(y[None], torch.tensor([c]))[0][0], z)
-    return whole.diag()[2:].log()
+    printed = Printed("(157)", "log p_z(z) - log |log |det df^-1/dx||", "log p_z(z) + log |det df^-1/dx|")
+    yield identity("log p(x | c) = log p_z(z) + sum_j log g_j", density, *drawn, printed=printed)
 
+    def moved(x: Tensor, a: Tensor, b: Tensor) -> Sides:
+        f = coupling(a, b)
+        left, right = (whole(f, x, c).diag()[2:].log() for c in (second, 1 - second))
+        change = log_g(x, a, b, 1) - log_g(x, a, b, 0)
+        return left - right, change, 0 * change
 
-def _density(f: ConditionalCoupling, z: Tensor) -> Tensor:
-    """log p(x | c = 1) at x = f(z, 1) from the Jacobian of the whole inverse, for a normal base."""
-    c = torch.tensor([1])
-    x = f(z[None], c)[0]
-    log_base = torch.distributions.Normal(0, 1).log_prob(f.inverse(x, c)[0]).sum()
-    return log_base + log_abs_det(lambda y: f.inverse(y[None], c)[0][0], x[0])
+    printed = Printed("(158)", "g(A z_0 + b), t(z_0)", "g(A_c z_0 + b_c), t(z_0, c)")
+    yield identity("the class moves x_1: its log scale changes by that of g", moved, *drawn, printed=printed)
+
+    def there_and_back(x: Tensor, a: Tensor, b: Tensor) -> Sides:
+        f = coupling(a, b)
+        z, logdet = f.inverse(x[None], second)
+        back, logdet_back = f(z, second)
+        return torch.cat((back[0], logdet_back)), torch.cat((x, -logdet))
+
+    yield identity("x_1 = (z_1 - t(z_0, c)) / g(A_c z_0 + b_c)", there_and_back, *drawn)

@@ -19,10 +19,9 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, identity
 from mpcli.kit.densities import load
 from mpcli.kit.layers import mlp
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Shuffle
@@ -109,39 +108,39 @@ def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (t
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z and weights of a network from two numbers to two
-        return tuple(torch.randn(*size, dtype=torch.float64, generator=g) for size in ((4,), (2, 2), (2, 2)))
+    drawn = (4,), (2, 2), (2, 2)  # a vector, and weights of m(z_A) = v relu(w z_A)
 
-    def coupled(z: Tensor, v: Tensor, w: Tensor) -> Tensor:
-        """h(z_B, m) = sinh(z_B) e^m: an element-wise h of which the additive and the affine coupling are cases."""
-        m = v @ torch.tanh(w @ z[:2])
-        return torch.cat((z[:2], z[2:].sinh() * m.exp()))
-
-    def additive(v: Tensor, w: Tensor) -> AdditiveCoupling:
-        made = AdditiveCoupling(4, False, (2,), 0.0).double().requires_grad_(False)
-        made.m[0].weight.data, made.m[2].weight.data = w, v
+    def additive(v: Tensor, w: Tensor, second: bool = False) -> AdditiveCoupling:
+        made = AdditiveCoupling(4, second, (2,), 0.0).double().requires_grad_(False)
+        made.m[0].weight.data, made.m[0].bias.data, made.m[2].weight.data = w, w[0], v
         return made
 
-    yield identity(
-        "any coupling: det dx/dz = prod_i dh/dz_i over part B",
-        lambda z, v, w: torch.func.jacrev(coupled)(z, v, w).det(),
-        lambda z, v, w: (z[2:].cosh() * (v @ torch.tanh(w @ z[:2])).exp()).prod(),
-        drawn,
-    )
-    yield identity(
-        "any coupling: dx_B/dz_A = (dh/dm) m'(z_A), which is not (dh/dz_B) m'(z_A)",
-        lambda z, v, w: torch.func.jacrev(coupled)(z, v, w)[2:, :2],
-        lambda z, v, w: torch.diag(coupled(z, v, w)[2:]) @ _slope(z, v, w),
-        drawn,
-        printed=lambda z, v, w: torch.diag(z[2:].cosh() * (v @ torch.tanh(w @ z[:2])).exp()) @ _slope(z, v, w),
-    )
-    yield identity(
-        "additive coupling: det dx/dz = 1",
-        lambda z, v, w: log_abs_det(lambda y: additive(v, w)(y[None])[0][0], z).exp(),
-        lambda z, v, w: torch.ones(()),
-        drawn,
-    )
+    def shift(z: Tensor, v: Tensor, w: Tensor) -> Sides:
+        of_a, of_b = (v @ (w @ part + w[0]).relu() for part in (z[:2], z[2:]))
+        return additive(v, w)(z[None])[0][0], torch.cat((z[:2], z[2:] + of_a)), torch.cat((z[:2], z[2:] + of_b))
 
+    yield identity("x_A = z_A, x_B = z_B + m(z_A)", shift, *drawn, mistake="m reads the part that it moves")
 
-def _slope(z: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    return torch.func.jacrev(lambda a: v @ torch.tanh(w @ a))(z[:2])
+    def there_and_back(z: Tensor, v: Tensor, w: Tensor) -> Sides:
+        f = additive(v, w, second=True)
+        x = f(z[None])[0]
+        return f.inverse(x)[0][0], z, f(x)[0][0]
+
+    yield identity("z_B = x_B - m(x_A)", there_and_back, *drawn, mistake="m added on the way back too")
+
+    def volume(z: Tensor, v: Tensor, w: Tensor) -> Sides:
+        f = additive(v, w)
+        known = log_abs_det(lambda y: f(y[None])[0][0], z)
+        return torch.cat((f(z[None])[1], f.inverse(z[None])[1])).exp(), known.exp().expand(2)
+
+    yield identity("additive coupling: |det| = 1", volume, *drawn)
+
+    def density(x: Tensor, v: Tensor, w: Tensor) -> Sides:
+        flow = NICE(Config(couplings=2, hidden=(2,), dropout=0.0), (4,)).double().requires_grad_(False)
+        flow.get_parameter("bijector.0.log_scale").data = v.flatten()
+        flow.get_parameter("bijector.1.m.0.weight").data, flow.get_parameter("bijector.1.m.2.weight").data = w, v
+        log_base = flow.base.log_prob(flow.bijector.inverse(x[None])[0])
+        return flow(x[None]), log_base - v.sum(), log_base
+
+    printed = Printed("004 section 7.4", "p(x) = p_z(f^-1(x))", "p(x) = p_z(f^-1(x)) |det df^-1/dx|")
+    yield identity("log p(x) = log p_z(f^-1(x)) - sum_i a_i", density, *drawn, printed=printed)

@@ -22,8 +22,9 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
+from torch.autograd.functional import jacobian
 
-from mpcli.checks import Case, Sides, identity
+from mpcli.checks import Case, Printed, Sides, identity
 from mpcli.kit.densities import load
 from mpcli.kit.layers import ConvNet, mlp
 from mpcli.run import Run, Trained
@@ -112,21 +113,24 @@ class AffineCoupling(nn.Module):
         self.limit = limit
         self.sight = sight
 
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> A, B, s(A), t(A)
+    def read(self, a: Tensor, c: Condition) -> Tensor:  # what the network is given
+        return a
+
+    def parts(self, x: Tensor, c: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> A, B, s(A), t(A)
         a, b = x.split(self.sizes, 1)
         a, b = (b, a) if self.second else (a, b)
-        return a, b, *scale_and_shift(self.net, a, self.limit, self.sight)
+        return a, b, *scale_and_shift(self.net, self.read(a, c), self.limit, self.sight)
 
     def whole(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.cat((b, a) if self.second else (a, b), 1)
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        a, b, s, t = self.parts(z)
+        a, b, s, t = self.parts(z, c)
         b, logdet = affine_inverse(b, s, t)
         return self.whole(a, b), logdet
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
-        a, b, s, t = self.parts(x)
+        a, b, s, t = self.parts(x, c)
         b, logdet = affine(b, s, t)
         return self.whole(a, b), logdet
 
@@ -229,6 +233,14 @@ def gradcheck() -> Iterator[Case]:
         return torch.cat((back[0], logdet_back)), torch.cat((x, -logdet))
 
     yield identity("x_B = (z_B - t(z_A)) exp(-s(z_A)), log |det dx/dz| = -sum s", there_and_back, (4,), (4, 2))
+
+    def block(x: Tensor, w: Tensor) -> Sides:  # t = 0, so that z_B = h(x_B, s(x_A)) with h = x_B e^s
+        f = coupling(torch.cat((w[:2], 0 * w[2:])))
+        slope = jacobian(lambda y: f.parts(y[None], None)[2][0].exp(), x)[:, :2]  # e^s s'(x_A)
+        return jacobian(lambda y: f.inverse(y[None])[0][0], x)[2:, :2], x[2:, None] * slope, slope
+
+    printed = Printed("(141)", "[[h', h' beta'], [0, 1]]", "the second h' is dh/dbeta, not dh/dx_B")
+    yield identity("dz_B/dx_A = dh/ds s'(x_A)", block, (4,), (4, 2), printed=printed)
 
     def density(x: Tensor, w: Tensor) -> Sides:
         flow = Flow(Chain([coupling(w), coupling(w.flip(0))]), Normal(4))

@@ -27,18 +27,17 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Printed, Sides, identity, uniform
 from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics
 from mpcli.kit.densities import bits_per_dim, dequantised, nll
 from mpcli.kit.layers import ConvNet
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
+from mpcli_flows.conditional_coupling import ConditionalCoupling
 from mpcli_flows.glow import LIMIT, SIGHT, ActNorm, LUConv1x1
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Reshape, Unsqueeze, affine, affine_inverse, bounded
 from mpcli_flows.kit.flow import Flow, log_abs_det
-from mpcli_flows.realnvp import scale_and_shift
 
 
 @dataclass(frozen=True)
@@ -100,26 +99,15 @@ class AffineInjector(nn.Module):
         return affine(x, *self.parts(x, c))
 
 
-class ConditionalCoupling(nn.Module):
+class Coupling(ConditionalCoupling):
     """z_A = x_A,  z_B = x_B e^s(x_A, u) + t(x_A, u), on the two halves of the channels."""
 
     def __init__(self, channels: int, cfg: Config):
-        super().__init__()
-        self.net = ConvNet(channels // 2 + cfg.channels, cfg.channels, 1, channels, cfg.dropout)
+        net = ConvNet(channels // 2 + cfg.channels, cfg.channels, 1, channels, cfg.dropout)
+        super().__init__(net, (channels // 2, channels // 2), False, LIMIT, SIGHT)
 
-    def parts(self, h: Tensor, c: Given) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        a, b = h.chunk(2, 1)
-        return a, b, *scale_and_shift(self.net, torch.cat((a, seen_from(c[1], h)), 1), LIMIT, SIGHT)
-
-    def forward(self, z: Tensor, c: Given) -> tuple[Tensor, Tensor]:
-        a, b, s, t = self.parts(z, c)
-        b, logdet = affine_inverse(b, s, t)
-        return torch.cat((a, b), 1), logdet
-
-    def inverse(self, x: Tensor, c: Given) -> tuple[Tensor, Tensor]:
-        a, b, s, t = self.parts(x, c)
-        b, logdet = affine(b, s, t)
-        return torch.cat((a, b), 1), logdet
+    def read(self, a: Tensor, c: Given) -> Tensor:
+        return super().read(a, seen_from(c[1], a))
 
 
 def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
@@ -127,7 +115,7 @@ def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
     c, h, w = 4 * shape[0], shape[1] // 2, shape[2] // 2
     steps: list[nn.Module] = []
     for _ in range(cfg.depth):
-        steps += [ConditionalCoupling(c, cfg), AffineInjector(c, cfg.channels), LUConv1x1(c), ActNorm(c)]
+        steps += [Coupling(c, cfg), AffineInjector(c, cfg.channels), LUConv1x1(c), ActNorm(c)]
     if levels == 1:
         return Chain([Reshape(c, h, w), *steps, Unsqueeze()])
     deeper = level(cfg, (c // 2, h, w), levels - 1)
@@ -190,11 +178,11 @@ def train(cfg: Config, run: Run, data: Annotated[str, "dataset of pictures"] = "
         cosine.step()
         run.log(loss=loss)
     run.save(model, cfg, shape=shape, levels=images.levels)
-    run.result(**judged(model.eval(), images))
+    run.result(**held_out(model.eval(), images))
 
 
 @torch.no_grad()
-def judged(model: SRFlow, images: datasets.Images, draws: int = 8) -> dict[str, Tensor]:
+def held_out(model: SRFlow, images: datasets.Images, draws: int = 8) -> dict[str, Tensor]:
     """On the test pictures: likelihood, PSNR beside that of bicubic, and of several outputs their agreement with y."""
     x = cut(images.test)
     y = small(x)
@@ -236,36 +224,49 @@ def sample(
 def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None
 ) -> None:
-    run.result(**judged(trained.load(SRFlow, Config), pictures(data or trained.options["data"], run.device)))
+    run.result(**held_out(trained.load(SRFlow, Config), pictures(data or trained.options["data"], run.device)))
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # h, u
-        return tuple(torch.randn(1, c, 2, 2, dtype=torch.float64, generator=g) for c in (2, 3))
+    drawn = (1, 2, 2, 2), (1, 3, 2, 2)  # h, u
+
+    def stirred(module: nn.Module, by: Tensor) -> nn.Module:
+        module.double().eval().requires_grad_(False)
+        for i, p in enumerate(module.parameters()):
+            p.copy_(torch.sin(torch.arange(p.numel(), dtype=p.dtype) + i + by.mean()).reshape(p.shape) / 3)
+        return module
 
     def injector(u: Tensor) -> AffineInjector:
-        made = AffineInjector(2, 3).double().requires_grad_(False)
-        for i, p in enumerate(made.parameters()):
-            p.copy_(torch.sin(torch.arange(p.numel(), dtype=p.dtype) + i + u.mean()).reshape(p.shape) / 3)
+        made = stirred(AffineInjector(2, 3), u)
+        assert isinstance(made, AffineInjector)
         return made
 
-    def given(u: Tensor) -> Given:
-        return u, u
+    def determinant(h: Tensor, u: Tensor) -> Sides:
+        f, c = injector(u), (u, u)
+        a, whole = f.parts(h, c)[0], log_abs_det(lambda y: f.inverse(y.reshape(h.shape), c)[0].flatten(), h.flatten())
+        return torch.stack((f.inverse(h, c)[1][0], a.sum())), whole.expand(2), a[:, :, 0, 0].sum().expand(2)
 
-    yield identity(
-        "affine injector: log |det| = sum_ijk a(u)_ijk",
-        lambda h, u: log_abs_det(lambda y: injector(u).inverse(y.reshape(h.shape), given(u))[0].flatten(), h.flatten()),
-        lambda h, u: injector(u).parts(h, given(u))[0].sum(),
-        drawn,
-        printed=lambda h, u: injector(u).parts(h, given(u))[0][:, :, 0, 0].sum(),
-    )
-    yield identity(
-        "h = ((h e^a(u) + b(u)) - b(u)) e^-a(u), a and b those of the same step",
-        lambda h, u: injector(u)(injector(u).inverse(h, given(u))[0], given(u))[0],
-        lambda h, u: h,
-        drawn,
-        printed=lambda h, u: (
-            (injector(u).inverse(h, given(u))[0] - injector(u).parts(h, given(u.flip(1)))[1])
-            * torch.exp(-injector(u).parts(h, given(u))[0])
-        ),
-    )
+    name = "affine injector: log |det| = sum_ijk a(u)_ijk"
+    yield identity(name, determinant, *drawn, mistake="the sum over one pixel")
+
+    def there_and_back(h: Tensor, u: Tensor) -> Sides:
+        f, c = injector(u), (u, u)
+        (a, _), (_, other) = f.parts(h, c), f.parts(h, (u, u.flip(1)))
+        z = f.inverse(h, c)[0]
+        return f(z, c)[0], h, (z - other) * torch.exp(-a)
+
+    printed = Printed("002 section 4", "h + b(u), no step n at b", "h + b^n(u), a and b those of the same step")
+    yield identity("h = ((h e^a(u) + b(u)) - b(u)) e^-a(u)", there_and_back, *drawn, printed=printed)
+
+    def density(x: Tensor, y: Tensor, by: Tensor) -> Sides:
+        flow = stirred(SRFlow(Config(depth=1, channels=2, blocks=0), (1, 4, 4), 256), by)
+        assert isinstance(flow, SRFlow)
+        c, other = flow.given(y), flow.given(1 - y)
+        z = flow.bijector.inverse(x, c)[0]
+        whole = log_abs_det(lambda z: flow.bijector(z[None], c)[0].flatten(), z[0])
+        log_base, wrong = (flow.base.log_prob(flow.bijector.inverse(x, given)[0])[0] for given in (c, other))
+        return flow(x, y)[0], log_base - whole, wrong - whole
+
+    pictures = uniform(0, 1, 1, 1, 4, 4), uniform(0, 1, 1, 1, 1, 1)
+    name = "log p(x | y) = log p_z(f^-1(x; y)) + log |det df^-1/dx|"
+    yield identity(name, density, *pictures, (3,), mistake="another small picture")

@@ -29,16 +29,15 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
+from mpcli.checks import Case, Sides, identity, uniform
 from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.layers import mlp
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
+from mpcli_flows.conditional_coupling import ConditionalCoupling
 from mpcli_flows.kit.bases import BaseName, base
-from mpcli_flows.kit.bijectors import Chain, affine, affine_inverse
+from mpcli_flows.kit.bijectors import Chain
 from mpcli_flows.kit.flow import Flow, log_abs_det
-from mpcli_flows.realnvp import scale_and_shift
 from mpcli_latent import vae
 
 NAMES = ("ink", "slant", "width")
@@ -71,38 +70,11 @@ def attributes(x: Tensor) -> Tensor:  # [B, C, H, W] -> ink, slant, width [B, 3]
     )
 
 
-class ConditionalCoupling(nn.Module):
-    """z_A = w_A,  z_B = w_B e^s(w_A, a) + t(w_A, a); `second` says that A is the second part of the vector."""
-
-    def __init__(self, dim: int, conditions: int, second: bool, hidden: tuple[int, ...], dropout: float):
-        super().__init__()
-        self.second = second
-        self.sizes = dim // 2, dim - dim // 2
-        kept, moved = self.sizes[::-1] if second else self.sizes
-        self.net = mlp(kept + conditions, hidden, 2 * moved, dropout)
-
-    def parts(self, h: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # -> h_A, h_B, s, t
-        first, rest = h.split(self.sizes, 1)[:: -1 if self.second else 1]
-        return first, rest, *scale_and_shift(self.net, torch.cat((first, a), 1))
-
-    def whole(self, first: Tensor, rest: Tensor) -> Tensor:
-        return torch.cat((rest, first) if self.second else (first, rest), 1)
-
-    def forward(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        first, rest, s, t = self.parts(z, a)
-        rest, logdet = affine_inverse(rest, s, t)
-        return self.whole(first, rest), logdet
-
-    def inverse(self, w: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        first, rest, s, t = self.parts(w, a)
-        rest, logdet = affine(rest, s, t)
-        return self.whole(first, rest), logdet
-
-
 def couplings(cfg: Config, dim: int, conditions: int) -> Chain:
-    return Chain(
-        ConditionalCoupling(dim, conditions, i % 2 == 1, cfg.hidden, cfg.dropout) for i in range(cfg.couplings)
-    )
+    """z_A = w_A,  z_B = w_B e^s(w_A, a) + t(w_A, a), A being each half of the vector in turn."""
+    sizes = dim // 2, dim - dim // 2
+    nets = [mlp(sizes[i % 2] + conditions, cfg.hidden, 2 * sizes[1 - i % 2], cfg.dropout) for i in range(cfg.couplings)]
+    return Chain(ConditionalCoupling(net, sizes, i % 2 == 1) for i, net in enumerate(nets))
 
 
 class StyleFlow(nn.Module):
@@ -180,11 +152,11 @@ def train(
         rate.step()
         run.log(loss=loss)
     run.save(model, cfg, generator=settings, shape=images.shape, classes=classes, data=spec)
-    run.result(**judged(model.eval(), images))
+    run.result(**held_out(model.eval(), images))
 
 
 @torch.no_grad()
-def judged(model: StyleFlow, images: datasets.Images) -> dict[str, Tensor]:
+def held_out(model: StyleFlow, images: datasets.Images) -> dict[str, Tensor]:
     """Edits of the test pictures, each attribute by half a deviation up and down, measured on what G makes of them.
 
     `moved` is the share of the change asked for that the attribute made, `drift` how far the others went, in their
@@ -251,51 +223,42 @@ def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "pictures (those of the training)"] = None
 ) -> None:
     model = trained.load(StyleFlow, Config)
-    run.result(**judged(model, datasets.images(data or model.data, model.generator.shape).to(run.device)))
+    run.result(**held_out(model, datasets.images(data or model.data, model.generator.shape).to(run.device)))
 
 
 def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # z, a, a', weights
-        return tuple(torch.randn(*size, dtype=torch.float64, generator=g) for size in ((4,), (2,), (2,), (4, 4)))
+    drawn = (1, 4), (1, 3), (4, 5)  # w, a, weights
 
-    def made(v: Tensor) -> Chain:
-        chain = couplings(Config(couplings=2, hidden=()), 4, 2).double().requires_grad_(False)
-        for i, weight in enumerate(chain.parameters()):
-            weight.data = v.roll(i, 1) if weight.ndim == 2 else v[i % 4]
-        return chain
+    def made(v: Tensor) -> StyleFlow:
+        generator = {"latent": 4, "hidden": 1}
+        model = StyleFlow(Config(couplings=2, hidden=()), generator, (1, 2, 2), 0, "").double().requires_grad_(False)
+        for i, p in enumerate(model.flow.bijector.parameters()):
+            p.data = v.roll(i, 1) if p.ndim == 2 else v[:, i]
+        return model
 
-    def edited(z: Tensor, a: Tensor, wanted: Tensor, v: Tensor) -> Tensor:
-        w = made(v)(z[None], a[None])[0]
-        return made(v)(made(v).inverse(w, a[None])[0], wanted[None])[0][0]
+    def density(w: Tensor, a: Tensor, v: Tensor) -> Sides:
+        model = made(v)
+        whole = log_abs_det(lambda y: model.flow.bijector.inverse(y[None], a)[0][0], w[0])
+        log_base = model.flow.base.log_prob(model.flow.bijector.inverse(w, a)[0])[0]
+        return model(w, a)[0], log_base + whole, log_base
 
-    yield identity(
-        "log p(w | a) = log p_z(f^-1(w; a)) + log |det df^-1/dw|",
-        lambda z, a, b, v: Flow(made(v), base("normal", 4))(z[None], a[None])[0],
-        lambda z, a, b, v: (
-            -0.5 * made(v).inverse(z[None], a[None])[0].square().sum()
-            - 2 * math.log(2 * math.pi)
-            + log_abs_det(lambda w: made(v).inverse(w[None], a[None])[0][0], z)
-        ),
-        drawn,
-    )
-    yield identity(
-        "w' = f(f^-1(w; a); a') is f(z; a'): an edit keeps z, and there and back again keeps w",
-        edited,
-        lambda z, a, b, v: made(v)(z[None], b[None])[0][0],
-        drawn,
-    )
+    name = "log p(w | a) = log p_z(f^-1(w; a)) + log |det df^-1/dw|"
+    yield identity(name, density, *drawn, mistake="the determinant left out")
 
-    def slope(g: torch.Generator) -> tuple[Tensor, ...]:
-        return (torch.rand((), dtype=torch.float64, generator=g) - 0.5,)
+    def edited(z: Tensor, a: Tensor, v: Tensor, wanted: Tensor) -> Sides:
+        model = made(v)
+        w, new = (model.flow.bijector(z, of)[0] for of in (a, wanted))
+        return model.edit(w, a, wanted), new, model.edit(w, wanted, a)
 
-    def blob(k: Tensor) -> Tensor:  # normal in y and in x - k y
-        side = torch.linspace(-1, 1, 32, dtype=k.dtype)
+    name = "w' = f(f^-1(w; a); a') is f(z; a'): an edit keeps z"
+    yield identity(name, edited, *drawn, (1, 3), mistake="a and a' exchanged")
+
+    def blob(k: Tensor) -> Sides:  # normal in y and in x - k y
+        side, s = torch.linspace(-1, 1, 32, dtype=k.dtype), 0.12
         y, x = -side[:, None], side
-        return torch.exp(-((x - k * y).square() + y.square()) / (2 * 0.12**2))[None, None]
+        found = attributes(torch.exp(-((x - k * y).square() + y.square()) / (2 * s**2))[None, None])[0]
+        ink, width = 2 * math.pi * s**2 * (31 / 64) ** 2 + 0 * k, s * (1 + k**2).sqrt()
+        return found, torch.stack((ink, k, width)), torch.stack((ink, k / (1 + k**2), width**2))
 
-    yield identity(
-        "slant = m_xy / m_yy: of x = k y + noise it is k",
-        lambda k: attributes(blob(k))[0, 1],
-        lambda k: k,
-        slope,
-    )
+    name = "of x = k y + noise of deviation s: slant = m_xy / m_yy = k, width = sqrt(m_xx) = s sqrt(1 + k^2)"
+    yield identity(name, blob, uniform(-0.5, 0.5), mistake="m_xy / m_xx, and m_xx without its root")

@@ -6,11 +6,20 @@ import zipfile
 import imageio.v3 as iio
 import pytest
 import torch
+from mutants import larger, part
 from PIL import Image
 
 from mpcli_flows import cflow
-from mpcli_flows.cflow import CFlow, Config, halves, judged, pairs
+from mpcli_flows.cflow import CFlow, Config, Step, Steps, halves, held_out, pairs
 from mpcli_flows.kit.flow import log_abs_det
+
+SMALL = {"train": ["--depth", "2", "--channels", "4"]}
+MUTANTS = {
+    "log-determinant of a step": (Step, "inverse", part(1, larger)),
+    "log-determinant of a step on the way to data": (Step, "forward", part(1, larger)),
+    "log-determinant of a flow": (Steps, "inverse", part(1, larger)),
+    "a mean of the two densities": (CFlow, "forward", lambda original: lambda self, x, c: original(self, x, c) / 2),
+}
 
 SHAPE = (1, 4, 2)
 
@@ -88,7 +97,7 @@ def test_learns_the_right_half_of_a_digit_from_its_left():
         adam.zero_grad()
         loss.backward()
         adam.step()
-    found = judged(flow.eval(), images, "left_to_right")
+    found = held_out(flow.eval(), images, "left_to_right")
     # A normal distribution with full covariance, fitted in closed form to whole digits, has 2.95 bits/dim.
     assert (found["bits_per_dim"] + found["bits_per_dim_given"]) / 2 < 2.7
     assert found["bits_per_dim_wrong_pair"] > found["bits_per_dim"] + 0.3

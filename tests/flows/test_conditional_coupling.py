@@ -5,13 +5,30 @@ import math
 import imageio.v3 as iio
 import pytest
 import torch
+from mutants import larger, part
 
-from mpcli_flows.conditional_coupling import ConditionalCoupling, ConditionalFlow, Config, judged, labelled
+from mpcli_flows.conditional_coupling import (
+    ByClass,
+    ClassCoupling,
+    ConditionalCoupling,
+    ConditionalFlow,
+    Config,
+    held_out,
+    labelled,
+)
+
+MUTANTS = {
+    "log-determinant": (ConditionalCoupling, "inverse", part(1, larger)),
+    "log-determinant on the way to data": (ConditionalCoupling, "forward", part(1, larger)),
+    "a class that reaches nothing": (ClassCoupling, "read", arguments(lambda self, a, c: (self, a, 0 * c))),
+    "scales without what they read": (ByClass, "forward", result(nothing)),
+}
 
 
 @pytest.mark.parametrize("name", ["t.0.weight", "a_c", "b_c"])
 def test_the_class_reaches_shift_matrix_and_vector(name):
-    f = ConditionalCoupling(6, 2, False, (8,), 0.0)
+    whole = ClassCoupling(Config(hidden=(8,), dropout=0.0), 6, 2, False)
+    f = whole.net
     torch.nn.init.normal_(f.t[2].weight)
     for other in ("t.0.weight", "a_c", "b_c"):
         value = dict(f.named_parameters())[other]
@@ -20,7 +37,7 @@ def test_the_class_reaches_shift_matrix_and_vector(name):
             value.data[:, -2:] = 0 if other == "t.0.weight" else value.data[:, -2:]
             value.data[1] = value.data[0] if other != "t.0.weight" else value.data[1]
     z = torch.randn(1, 6)
-    (x, logdet), (y, other_logdet) = (f(z, torch.tensor([c])) for c in (0, 1))
+    (x, logdet), (y, other_logdet) = (whole(z, torch.tensor([c])) for c in (0, 1))
     assert torch.equal(x[:, :3], y[:, :3]) and not torch.equal(x[:, 3:], y[:, 3:])
     assert torch.equal(logdet, other_logdet) == (name == "t.0.weight")
 
@@ -65,7 +82,7 @@ def test_learns_to_classify_digits():
         adam.zero_grad()
         loss.backward()
         adam.step()
-    result = judged(flow, examples, labels, 10)
+    result = held_out(flow, examples, labels, 10)
     assert result["accuracy"] > 0.85 and result["bits_per_dim"] < 2.55
     assert float(result["nll"]) == pytest.approx(float(result["bits_per_dim"]) * 64 * math.log(2), rel=1e-5)
 

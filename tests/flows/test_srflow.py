@@ -3,13 +3,22 @@
 import imageio.v3 as iio
 import pytest
 import torch
+from mutants import larger, part
 from PIL import Image
 
 from mpcli.kit import datasets
 from mpcli.kit.densities import Examples
 from mpcli_flows import srflow
 from mpcli_flows.kit.flow import log_abs_det
-from mpcli_flows.srflow import Config, SRFlow, cut, judged, large, small, varied
+from mpcli_flows.srflow import Config, SRFlow, cut, held_out, large, small, varied
+
+SMALL = {"train": ["--depth", "1", "--channels", "4", "--blocks", "0"]}
+MUTANTS = {
+    "log-determinant of a coupling": (srflow.Coupling, "inverse", part(1, larger)),
+    "log-determinant of an injector": (srflow.AffineInjector, "inverse", part(1, larger)),
+    "an injector that does not come back": (srflow.AffineInjector, "forward", part(0, larger)),
+    "a residual of the wrong size": (srflow.Residual, "forward", part(0, larger)),
+}
 
 
 def stirred(cfg=Config(depth=1, channels=6), shape=(1, 8, 8)):  # noqa: B008
@@ -41,7 +50,7 @@ def test_the_small_picture_reaches_the_density_through_the_network_and_the_resid
 
 def test_every_channel_moves_in_an_injector_and_half_of_them_in_a_coupling():
     c = torch.rand(1, 1, 2, 2), torch.randn(1, 6, 2, 2)
-    for made, moves in ((srflow.AffineInjector(4, 6), 4), (srflow.ConditionalCoupling(4, Config(channels=6)), 2)):
+    for made, moves in ((srflow.AffineInjector(4, 6), 4), (srflow.Coupling(4, Config(channels=6)), 2)):
         for parameter in made.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         z = torch.randn(1, 4, 2, 2)
@@ -71,7 +80,7 @@ def test_learns_faces_beyond_bicubic():
     """80 faces and 60 steps: bicubic has 19.2 dB; an untrained flow, all of whose parts start at rest, has the same."""
     images = srflow.pictures("faces", torch.device("cpu"))
     flow = SRFlow(Config(depth=2, channels=16, blocks=1), (1, 24, 24), 256)
-    before = judged(flow.train(False), images, draws=2)
+    before = held_out(flow.train(False), images, draws=2)
     adam = torch.optim.Adam(flow.train().parameters(), 0.005)
     batches = images.batches(16, 0)
     for step in range(90):
@@ -81,7 +90,7 @@ def test_learns_faces_beyond_bicubic():
         loss.backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 100.0)
         adam.step()
-    after = judged(flow.eval(), images)
+    after = held_out(flow.eval(), images)
     assert after["psnr"] > after["psnr_bicubic"] + 0.2 and before["psnr"] < after["psnr_bicubic"] + 0.1
     assert after["bits_per_dim"] < 7.0 < before["bits_per_dim"]
     assert after["psnr_small"] > 30 and after["diversity"] > 0.02

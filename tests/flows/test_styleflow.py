@@ -4,11 +4,23 @@ import math
 
 import pytest
 import torch
+from mutants import larger, part, result
 
 from mpcli.kit import datasets
 from mpcli_flows import styleflow
 from mpcli_flows.styleflow import Config, StyleFlow, attributes
 from mpcli_latent import vae
+
+MUTANTS = {
+    "log-determinant": (styleflow.ConditionalCoupling, "inverse", part(1, larger)),
+    "attributes that reach nothing": (
+        StyleFlow,
+        "edit",
+        lambda original: lambda self, w, a, wanted: original(self, w, a, a),
+    ),
+    "half a density": (StyleFlow, "forward", result(lambda log_p: log_p / 2)),
+    "slant to the other side": (styleflow, "attributes", lambda original: lambda x: original(x.flip(3))),
+}
 
 
 def test_attributes_of_drawings_whose_attributes_are_known():

@@ -12,7 +12,7 @@ Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015. arXiv:1
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from mpcli.checks import Case, Printed, Sides, gradient, identity, inequality
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, load, log_integral
 from mpcli.run import Run, Trained
-from mpcli_flows.kit.bases import BaseName, Normal, base
+from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale
-from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
+from mpcli_flows.kit.flow import Flow, write_samples
+from mpcli_flows.planar.equations import gradcheck as gradcheck
 
 
 @dataclass(frozen=True)
@@ -166,11 +166,9 @@ def train(cfg: Config, run: Run, data: Annotated[str, "energy u1, u2, u3 or u4, 
         return step, rows(step) if rows else flow.base.sample(cfg.batch, generator=generator)
 
     for step, given in run.track(batch, cfg.steps, model=flow, adam=adam, cosine=cosine):
-        if energy:
-            # The energy is turned on over the first half, or the flow settles in the first mode that it finds.
-            loss = model(given, min(1.0, 0.01 + 2 * step / cfg.steps)).mean()
-        else:
-            loss = -model(given).mean()
+        # The energy is turned on over the first half, or the flow settles in the first mode that it finds.
+        t = min(1.0, 0.01 + 2 * step / cfg.steps)
+        loss = model(given, t).mean() if energy else -model(given).mean()
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(flow.parameters(), 10.0)
@@ -206,90 +204,3 @@ def evaluate(
     trained: Trained, run: Run, data: Annotated[str | None, "energy or dataset (that of the training)"] = None
 ) -> None:
     run.result(**held_out(trained.load(PlanarFlow, Config), *goal(data or trained.options["data"], run.device)))
-
-
-def gradcheck() -> Iterator[Case]:
-    given = (3,), (3,), (3,), ()  # z, w, u, b
-
-    def flow(w: Tensor, u: Tensor, b: Tensor) -> tuple[Flow, Planar]:
-        layer = Planar(3).double().requires_grad_(False)
-        layer.w.data, layer.u.data, layer.b.data = w, u, b
-        return Flow(Chain([layer]), Normal(3)), layer
-
-    def slope(layer: Planar, z: Tensor) -> Tensor:  # 1 + h' u^T w
-        return 1 + (1 - torch.tanh(layer.w @ z + layer.b).square()) * (layer.invertible_u()[0] @ layer.w)
-
-    def determinant(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        _, f = flow(w, u, b)
-        whole = log_abs_det(lambda y: f(y[None])[0][0], z)
-        return torch.stack((f(z[None])[1][0], slope(f, z).log())), whole.expand(2)
-
-    yield identity("det df/dz = 1 + h'(w^T z + b) u^T w", determinant, *given)
-
-    def backwards(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        _, f = flow(w, u, b)
-        return f.inverse(f(z[None])[0])[1][0].exp(), 1 / slope(f, z), slope(f, z)
-
-    printed = Printed("(149)", "det df^-1/dx = 1 + h' u^T w", "det df/dz = 1 + h' u^T w")
-    yield identity("det df^-1/dx = 1 / (1 + h' u^T w)", backwards, *given, printed=printed)
-
-    def density(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        whole, f = flow(w, u, b)
-        p_z = whole.base.log_prob(z[None])[0].exp()
-        return whole(f(z[None])[0])[0].exp(), p_z / slope(f, z), p_z * slope(f, z)
-
-    printed = Printed("(150)", "p_z(z) (1 + h' u^T w)", "p_z(z) / |1 + h' u^T w|")
-    yield identity("p(x) = p_z(z) / |1 + h' u^T w|, x = f(z)", density, *given, printed=printed)
-
-    def change(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        whole, f = flow(w, u, b)
-        x, p_z = f(z[None])[0], whole.base.log_prob(z[None])[0].exp()
-        logdet = log_abs_det(lambda y: f.inverse(y[None])[0][0], x[0])
-        return whole(x)[0].exp(), p_z * logdet.exp(), p_z / logdet.abs()
-
-    printed = Printed("(147)", "p_z(f^-1(x)) |log det df^-1/dx|^-1", "p_z(f^-1(x)) |det df^-1/dx|")
-    yield identity("p(x) = p_z(f^-1(x)) |det df^-1/dx|", change, *given, printed=printed)
-
-    def objective(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        whole, f = flow(w, u, b)
-        rest = slope(f, z).log() + 1.5 * math.log(2 * math.pi)
-        return -whole(f(z[None])[0])[0], 0.5 * z @ z + rest, z @ z + rest
-
-    printed = Printed("(152)", "|z|^2 + log |1 + h' u^T w|", "|z|^2 / 2 + log |1 + h' u^T w|")
-    yield identity("-log p(x) = |z|^2/2 + log |1 + h' u^T w| + (D/2) log 2 pi", objective, *given, printed=printed)
-
-    def constraint(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        return -1.0, flow(w, 3 * u, b)[1].invertible_u()[0] @ w
-
-    yield inequality("w^T u >= -1 for every u as parametrised", constraint, *given)
-
-    def there_and_back(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        _, f = flow(w, u, b)
-        folded = -3 * w / (w @ w)
-        x = z + folded * torch.tanh(w @ z + b)
-        wrong = x - folded * torch.tanh(root((w @ x + b)[None], w @ folded))
-        return f.inverse(f(z[None])[0])[0][0], z, wrong
-
-    printed = Printed("(145)", "f is invertible for any u and w", "f is invertible for w^T u >= -1")
-    yield identity("f^-1 by the root of a + (w^T u) h(a + b) = w^T x", there_and_back, *given, printed=printed)
-
-    def implicit(y: Tensor, s: Tensor) -> Sides:
-        a = root(y, s.tanh())
-        return a, 1 / (1 + s.tanh() * (1 - a.tanh().square()))
-
-    yield gradient("the root's gradient: da/dy = 1 / (1 + s h'(a))", implicit, (3,), ())
-
-    def propagated(y: Tensor, s: Tensor) -> Sides:
-        (slope,) = torch.autograd.grad(root(y.requires_grad_(), s.tanh()).sum(), y)
-        return root(y, s.tanh()), slope
-
-    yield gradient("the root passes that gradient on", propagated, (3,), ())
-
-    def free_energy(z: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Sides:
-        whole, f = flow(w, u, b)
-        x = f(z[None])[0]
-        log_q, wrong = whole(x), whole.base.log_prob(z[None]) + slope(f, z).log()
-        return FreeEnergy(whole, u1)(z[None], 0.5), log_q + 0.5 * u1(x), wrong + 0.5 * u1(x)
-
-    name = "free energy: log q(x) + t U(x) at x = f(z), log q(x) = log p_z(z) - log |det df/dz|"
-    yield identity(name, free_energy, *given, mistake="the log-determinant added")

@@ -17,7 +17,6 @@ Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 201
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,15 +25,14 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
-from mpcli.checks import Case
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, dequantised, load, quantised
 from mpcli.kit.layers import ConvNet
-from mpcli.old_checks import identity
 from mpcli.run import Run, Trained
+from mpcli_flows.glow.equations import gradcheck as gradcheck
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze
-from mpcli_flows.kit.flow import Flow, log_abs_det, write_samples
+from mpcli_flows.kit.flow import Flow, write_samples
 from mpcli_flows.realnvp import AffineCoupling
 
 
@@ -184,70 +182,3 @@ def sample(
 def evaluate(trained: Trained, run: Run, data: Annotated[str | None, "dataset (that of the training)"] = None) -> None:
     examples = pictures(data or trained.options["data"], run.device)
     run.result(**examples.held_out(trained.load(Glow, Config)))
-
-
-def gradcheck() -> Iterator[Case]:
-    def drawn(g: torch.Generator) -> tuple[Tensor, ...]:  # h, W, a
-        sizes = (1, 3, 2, 2), (3, 3), (3,)
-        return tuple(torch.randn(size, dtype=torch.float64, generator=g) for size in sizes)
-
-    def mixed(w: Tensor) -> Conv1x1:
-        made = Conv1x1(3).double().requires_grad_(False)
-        made.matrix.data = w
-        return made
-
-    def factored(w: Tensor, a: Tensor) -> LUConv1x1:
-        made = LUConv1x1(3).double().requires_grad_(False)
-        made.lower.data, made.upper.data, made.log_s.data = w.tril(-1), w.triu(1), a
-        made.permutation, made.sign = torch.eye(3, dtype=w.dtype)[[2, 0, 1]], w.diag().sign()
-        return made
-
-    def parts(w: Tensor, a: Tensor) -> tuple[Tensor, ...]:
-        f, unit = factored(w, a), torch.eye(3, dtype=w.dtype)
-        return f.permutation, w.tril(-1) + unit, w.triu(1), (f.sign * a.exp()).diag()
-
-    def normed(a: Tensor) -> ActNorm:
-        made = ActNorm(3).double().eval().requires_grad_(False)
-        made.log_scale.data = a[:, None, None]
-        return made
-
-    def whole(f: nn.Module, h: Tensor) -> Tensor:
-        return log_abs_det(lambda y: f.inverse(y.reshape(h.shape))[0].flatten(), h.flatten())  # type: ignore[operator]
-
-    yield identity(
-        "actnorm: log |det| = -H W sum_c a_c",
-        lambda h, w, a: whole(normed(a), h),
-        lambda h, w, a: -4 * a.sum(),
-        drawn,
-        printed=lambda h, w, a: -a.sum(),
-    )
-    yield identity(
-        "1x1 convolution: log |det| = H W log |det W|",
-        lambda h, w, a: whole(mixed(w), h),
-        lambda h, w, a: 4 * torch.linalg.slogdet(w)[1],
-        drawn,
-    )
-    yield identity(
-        "W = P L (U + diag s): log |det| = H W sum_c log |s_c|",
-        lambda h, w, a: whole(factored(w, a), h),
-        lambda h, w, a: 4 * a.sum(),
-        drawn,
-        printed=lambda h, w, a: a.sum(),
-    )
-    yield identity(
-        "W = P L (U + diag s), every factor of it",
-        lambda h, w, a: factored(w, a).weight()[0],
-        lambda h, w, a: _product(*parts(w, a)),
-        drawn,
-        printed=lambda h, w, a: _product(parts(w, a)[0], torch.eye(3).to(w), *parts(w, a)[2:]),
-    )
-    yield identity(
-        "the convolution and its inverse",
-        lambda h, w, a: factored(w, a)(factored(w, a).inverse(h)[0])[0],
-        lambda h, w, a: h,
-        drawn,
-    )
-
-
-def _product(p: Tensor, lower: Tensor, upper: Tensor, diagonal: Tensor) -> Tensor:
-    return p @ lower @ (upper + diagonal)
