@@ -5,7 +5,7 @@ import math
 import imageio.v3 as iio
 import pytest
 import torch
-from mutants import larger, part
+from mutants import arguments, larger, nothing, part, result
 
 from mpcli_flows.conditional_coupling import (
     ByClass,

@@ -5,7 +5,6 @@ import math
 import pytest
 import scipy.stats
 import torch
-from torch import Tensor
 
 from mpcli_flows.kit.bases import BaseName, Logistic, Normal, StudentT, Uniform, base
 
@@ -80,7 +79,3 @@ def test_mixture_is_torchs():
     components = d.Independent(d.Normal(p.means, p.log_deviations.exp()), 1)  # type: ignore[operator]
     known = d.MixtureSameFamily(d.Categorical(logits=p.weights), components)
     torch.testing.assert_close(p.log_prob(z), known.log_prob(z))
-
-
-def skewed(x: Tensor) -> Tensor:
-    return -0.5 * (x[:, 0] ** 2 + (x[:, 1] - 1).square() / 4)
