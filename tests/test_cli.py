@@ -215,33 +215,48 @@ def test_help_reads_no_plugin(tmp_path):
     assert done.stdout.splitlines()[-1] == "0"
 
 
+# One process for all: each look is that of a terminal that a variable describes.
+LOOKS = """
+import os, sys
+from mpcli.cli import run
+for name, variable, value in (("plain", "NO_COLOR", "1"), ("dumb", "TERM", "dumb"), ("rich", "TERM", "xterm-256color")):
+    os.environ.pop("NO_COLOR", None)
+    os.environ["TERM"] = "xterm-256color"
+    os.environ[variable] = value
+    assert run(["train", "toy", "--out", name]) == 0
+    print("=====", file=sys.stderr, flush=True)
+"""
+
+
 def test_a_terminal_gets_a_bar_and_no_color_is_honoured(toy, tmp_path):
     import pty
 
-    seen = {}
-    for name, extra in (("plain", {"NO_COLOR": "1"}), ("dumb", {"TERM": "dumb"}), ("rich", {"TERM": "xterm-256color"})):
-        ours, theirs = pty.openpty()
-        env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
-        env |= {"PYTHONPATH": str(toy), "TERM": "xterm-256color"} | extra
-        command = [sys.executable, "-m", "mpcli", "train", "toy", "--out", str(tmp_path / name)]
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True)
-        os.close(theirs)
-        chunks = []
-        while True:
-            try:
-                chunks.append(os.read(ours, 65536))
-            except OSError:
-                break
-            if not chunks[-1]:
-                break
-        out, _ = process.communicate()
-        assert process.returncode == 0
-        assert out == f"{tmp_path / name}\n"
-        seen[name] = b"".join(chunks).decode()
-    assert "20/20" in seen["rich"]
-    assert "\x1b[38" in seen["rich"] or "\x1b[3" in seen["rich"]
-    assert "\x1b[3" not in seen["plain"]
-    assert "\x1b" not in seen["dumb"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOKS],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(toy)},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    chunks = []
+    while True:
+        try:
+            chunks.append(os.read(ours, 65536))
+        except OSError:
+            break
+        if not chunks[-1]:
+            break
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert out == "plain\ndumb\nrich\n"
+    plain, dumb, rich, _ = b"".join(chunks).decode().split("=====")
+    assert "20/20" in rich
+    assert "\x1b[38" in rich or "\x1b[3" in rich
+    assert "\x1b[3" not in plain
+    assert "\x1b" not in dumb
 
 
 SHARED = '''"""Shared: its verbs are written elsewhere.

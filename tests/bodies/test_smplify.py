@@ -42,6 +42,7 @@ def known(tmp_path_factory):
     return vertices[0].numpy(), joints[0].numpy(), body.faces
 
 
+@pytest.mark.learning
 def test_keypoints_in_a_picture(mpcli):
     """The embedded example: noise of three pixels, two points missing."""
     result = mpcli("fit-smpl", "smplify", "--json", "--quiet")
@@ -62,6 +63,7 @@ def test_joints_in_space(mpcli, known, tmp_path):
     assert result.json["metrics"]["mpjpe"] < 15
 
 
+@pytest.mark.learning
 def test_a_scan(mpcli, known, tmp_path):
     vertices, _, faces = known
     trimesh.Trimesh(vertices, faces, process=False).export(tmp_path / "scan.ply")

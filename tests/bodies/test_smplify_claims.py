@@ -97,6 +97,7 @@ def off(found: torch.Tensor, true: torch.Tensor) -> float:  # [24, 3] each -> mi
     return float(metrics.mpjpe(found - found[0], true - true[0]))
 
 
+@pytest.mark.learning
 def test_keypoints_from_any_side_clean_and_spoilt(mpcli, tmp_path, poses):
     """Medians over poses. Clean: 60 mm. Spoilt: what is the least that "noise and lost points are handled" can mean?
 
@@ -142,6 +143,7 @@ def test_keypoints_from_any_side_clean_and_spoilt(mpcli, tmp_path, poses):
     assert median["spoilt"] < (median["clean"] + median["unseen"]) / 2, errors
 
 
+@pytest.mark.learning
 def test_joints_in_space_clean_and_spoilt(mpcli, tmp_path):
     """Medians over poses. Clean: 15 mm. Spoilt by a centimetre along each axis, one joint in five lost.
 
@@ -191,6 +193,7 @@ def test_a_point_quite_elsewhere_is_left_alone(mpcli, tmp_path):
     assert (moved - torch.stack([places[name] for name in points.names]))[others].norm(dim=-1).mean() < 4
 
 
+@pytest.mark.learning
 def test_a_scan_that_lies_the_other_way(mpcli, tmp_path):
     """z is up, the person turned, and points are off by three millimetres."""
     body = read_body()

@@ -386,6 +386,7 @@ def trained(tmp_path_factory):
     return out
 
 
+@pytest.mark.learning
 def test_it_learns_the_scene(mpcli, trained):
     result = mpcli("evaluate", trained, "--json")
     assert result.code == 0, result.err

@@ -185,6 +185,7 @@ def test_images_go_through_the_encoder(tmp_path):
 # The page from the shell.
 
 
+@pytest.mark.learning
 def test_it_learns_to_balance(mpcli):
     command = ("rl-run", "dqn", "--steps", 6000, "--hidden", "64,64", "--trial-every", 1000, "--eval-episodes", 20)
     result = mpcli(*command, "--json", "--quiet")

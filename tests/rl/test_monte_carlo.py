@@ -107,6 +107,7 @@ def test_exploring_starts_need_a_state_that_can_be_set(mpcli):
     assert result.code == 2 and "use --control epsilon_soft" in result.err and len(result.err.splitlines()) == 1
 
 
+@pytest.mark.learning
 def test_blackjack_with_epsilon_soft_control(tmp_path):
     run = learn(tmp_path / "run", "Blackjack-v1", 25_000, control="epsilon_soft", gamma=1.0, eval_episodes=600)
     # Sticking always earns about -0.16 a hand, random play -0.4; the best policy -0.045 (Sutton and Barto, 2018, 5.1).

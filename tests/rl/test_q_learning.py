@@ -86,6 +86,7 @@ def test_values_of_the_best_policy_are_learned_while_behaving_at_random(tmp_path
     assert run.metrics["return_mean"] == 1  # a way it never walked on purpose
 
 
+@pytest.mark.learning
 @pytest.mark.parametrize(
     ("env", "steps", "options"),
     [

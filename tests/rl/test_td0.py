@@ -47,6 +47,7 @@ def textbook(tmp_path_factory):
     return {(a, m): learn(folder / f"{a}", alpha=a, alpha_mc=m, copies=60) for a, m in pairs}
 
 
+@pytest.mark.learning
 def test_the_textbook_curves(textbook):
     curves = {pair: curve(run) for pair, run in textbook.items()}
     td = {a: rows[:, 1] for (a, _), rows in curves.items()}

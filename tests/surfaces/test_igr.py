@@ -93,6 +93,7 @@ def test_lengths_are_those_of_the_cloud():
     torch.testing.assert_close(large(2 * x + 3)[1], small(x)[1])
 
 
+@pytest.mark.learning
 def test_it_learns_the_surface_behind_a_mesh(mpcli):
     result = mpcli("train", "igr", *TINY, "--steps", 250, "--json")
     assert result.code == 0, result.err
@@ -101,6 +102,7 @@ def test_it_learns_the_surface_behind_a_mesh(mpcli):
     assert start.json["metrics"]["chamfer"] > 0.05  # the ball that it starts as
 
 
+@pytest.mark.learning
 def test_a_raw_cloud_to_a_mesh(mpcli, tmp_path):
     truth = write_ring("ring.xyz")
     run = mpcli("train", "igr", "--data", "ring.xyz", *TINY, "--steps", 400).path
@@ -125,6 +127,7 @@ def test_a_raw_cloud_to_a_mesh(mpcli, tmp_path):
     assert exact.json["metrics"]["chamfer"] < 0.004
 
 
+@pytest.mark.learning
 def test_normals_help_where_they_are_known(mpcli):
     plain = mpcli("train", "igr", *TINY, "--steps", 60, "--json").json["metrics"]["chamfer"]
     turned = mpcli("train", "igr", *TINY, "--steps", 60, "--normals", 1, "--json").json["metrics"]["chamfer"]
@@ -214,6 +217,7 @@ def test_points_of_a_hyperplane_reproduce_it(seed):
     assert abs(without.norm().item() - 1) > 0.01
 
 
+@pytest.mark.learning
 def test_without_the_eikonal_term_the_function_flattens(mpcli):
     slopes = {}
     for weight in (0.0, 0.1):
