@@ -102,6 +102,7 @@ def site(book) -> Path:
     return book(shared=PAGE)
 
 
+@pytest.mark.learning
 def test_two_processes_end_where_one_does_and_go_on_after_an_interruption(site, mpcli, tmp_path):
     alone = mpcli("train", "shared", "--out", "alone").path
     both = torchrun(tmp_path, "train", "shared", "--out", "both", site=site)
@@ -234,6 +235,7 @@ def lines(out: str) -> str:
     return json.dumps(found)
 
 
+@pytest.mark.learning
 def test_a_pair_of_processes_trains_every_page_and_ends_where_one_process_does(tmp_path):
     script = tmp_path / "pair.py"
     script.write_text(PAIR)

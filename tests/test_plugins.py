@@ -141,17 +141,25 @@ def test_a_broken_distribution_changes_nothing_else(third):
     third.mpcli("train", "vae", "--steps", 2, "--hidden", 8)
 
 
-def test_a_new_plugin_installs_trains_and_passes_its_tests(third):
-    package = third.mpcli("new", "first_page").stdout.strip()
+@pytest.fixture(scope="module")
+def package(third) -> str:
+    """A new plugin package, installed."""
+    made = third.mpcli("new", "first_page").stdout.strip()
+    third.install(third.folder / made)
+    return made
+
+
+def test_a_new_plugin_passes_its_tests(third, package):
     assert package == "mpcli-first-page"
     assert "exists already" in third.mpcli("new", "other", "--out", package, code=2).stderr
-    third.install(third.folder / package)
-    # Its tests train, sample and check it, each in a process of its own.
     third.run(third.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=third.folder / package)
 
 
-def test_the_wheel_is_whole(plain, tmp_path):
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def wheel(plain, tmp_path_factory) -> tuple[Path, list[str]]:
+    """The wheel that is built of what git knows, and the names of those files."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     if not files:
         pytest.skip("not a git checkout")
@@ -159,16 +167,30 @@ def test_the_wheel_is_whole(plain, tmp_path):
         target = source / file
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((ROOT / file).read_bytes())
-    plain.run(plain.python, "-m", "pip", "wheel", *BUILD, "--wheel-dir", tmp_path, source)
-    (wheel,) = tmp_path.glob("mpcli-*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
+    plain.run(plain.python, "-m", "pip", "wheel", *BUILD, "--wheel-dir", folder, source)
+    (found,) = folder.glob("mpcli-*.whl")
+    return found, files
+
+
+def test_the_wheel_is_whole(wheel):
+    built, files = wheel
+    names = zipfile.ZipFile(built).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert all(top.startswith("mpcli") for top in tops), tops
     for file in files:
         for root in ("mpcli/", "plugins/", "data/"):
             if file.startswith(root):
                 assert (file if root == "mpcli/" else file.removeprefix(root)) in names
-    plain.install("--force-reinstall", wheel)
-    where = plain.run(plain.python, "-c", "import mpcli, mpcli_latent, mpcli_data; print(mpcli_data.__path__[0])")
-    assert where.stdout.startswith(str(plain.site))
-    plain.run(plain.folder / "bin" / "mpcli", "train", "vae", "--steps", 2, "--hidden", 8)
+
+
+@pytest.fixture(scope="module")
+def whole(plain, wheel) -> Environment:
+    """The environment with the wheel in it."""
+    plain.install("--force-reinstall", wheel[0])
+    return plain
+
+
+def test_the_wheel_works_without_the_checkout(whole):
+    where = whole.run(whole.python, "-c", "import mpcli, mpcli_latent, mpcli_data; print(mpcli_data.__path__[0])")
+    assert where.stdout.startswith(str(whole.site))
+    whole.run(whole.folder / "bin" / "mpcli", "train", "vae", "--steps", 2, "--hidden", 8)

@@ -35,6 +35,7 @@ def test_every_picture_and_link_is_there():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.learning
 def test_the_makefile_makes_its_targets(tmp_path):
     if shutil.which("make") is None:
         pytest.skip("there is no make on this machine")
@@ -47,6 +48,7 @@ def test_the_makefile_makes_its_targets(tmp_path):
     subprocess.run(["make", "-n", "digits.png"], cwd=tmp_path, env=ENV, check=True, capture_output=True)
 
 
+@pytest.mark.learning
 def test_commands_compose_through_standard_output(tmp_path):
     lines = [
         "mpcli marching-cubes torus --resolution 32 --quiet | xargs mpcli render mesh --size 64 --out torus.png --data",

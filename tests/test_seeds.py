@@ -3,14 +3,17 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from test_runs import record, start, wait_for, weights
-from toy import TRAINER
+from toy import TRAINER, distribution
 
 
 @pytest.fixture
@@ -20,65 +23,75 @@ def toy(book, monkeypatch):
     return folder
 
 
-def test_each_seed_is_the_run_that_it_would_be_alone(toy, mpcli):
-    result = mpcli("train", "toy", "--seeds", 3, "--seed", 5, "--width", 2, "--out", "many", "--json")
-    assert result.code == 0, result.err
-    said = [line.split() for line in result.err.splitlines()]
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Path, dict, str]:
+    """The run of two seeds, its --json and what it said, started where a file lies that has the name of a module."""
+    site, here = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("here")
+    distribution(site, "toybook", toy=TRAINER)
+    (here / "random.py").write_text("raise RuntimeError('imported')\n")
+    command = [sys.executable, "-P", "-m", "mpcli", "train", "toy", "--seeds", "2", "--seed", "5", "--width", "2"]
+    env = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [*command, "--out", "many", "--json"], cwd=here, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return here / "many", json.loads(done.stdout), done.stderr
+
+
+def test_each_seed_is_the_run_that_it_would_be_alone(toy, mpcli, many):
+    run, shown, said = many
     losses = []
-    for seed in (5, 6, 7):
+    for seed in (5, 6):
         alone = mpcli("train", "toy", "--seed", seed, "--width", 2, "--out", f"alone{seed}")
-        run = Path(f"many/seed-{seed}")
-        assert weights(run) == weights(alone.path)
-        assert record(run)["status"] == "done"
-        losses.append(record(run)["result"]["loss"])
-    metrics = result.json["metrics"]
+        assert weights(run / f"seed-{seed}") == weights(alone.path)
+        assert record(run / f"seed-{seed}")["status"] == "done"
+        losses.append(record(run / f"seed-{seed}")["result"]["loss"])
+    metrics, lines = shown["metrics"], [line.split() for line in said.splitlines()]
     assert metrics["loss"] == statistics.median(losses)
     assert (metrics["loss_min"], metrics["loss_max"]) == (min(losses), max(losses))
-    assert ["metric", "median", "min", "max"] in said
-    assert ["loss", *(f"{metrics[name]:.6g}" for name in ("loss", "loss_min", "loss_max"))] in said
-    about = record(Path("many"))
+    assert ["metric", "median", "min", "max"] in lines
+    assert ["loss", *(f"{metrics[name]:.6g}" for name in ("loss", "loss_min", "loss_max"))] in lines
+    about = record(run)
     assert about["status"] == "done"
     assert (about["page"], about["verb"]) == ("toy", "train")
-    assert json.loads(Path("many/config.json").read_text())["seeds"] == 3
+    assert json.loads((run / "config.json").read_text())["seeds"] == 2
 
 
-def test_the_band_holds_every_seed(toy, mpcli):
-    assert mpcli("train", "toy", "--seeds", 3, "--out", "many").code == 0
+def test_the_band_holds_every_seed(many):
+    run = many[0]
     seen = [
-        [json.loads(line)["loss"] for line in Path(f"many/seed-{seed}/metrics.jsonl").read_text().splitlines()]
-        for seed in range(3)
+        [json.loads(line)["loss"] for line in (run / f"seed-{seed}/metrics.jsonl").read_text().splitlines()]
+        for seed in (5, 6)
     ]
-    rows = list(csv.DictReader(Path("many/curves.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((run / "curves.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(1, 21))
     for row, *losses in zip(rows, *seen, strict=True):
         assert float(row["loss_median"]) == pytest.approx(statistics.median(losses))
         assert float(row["loss_min"]) == pytest.approx(min(losses))
         assert float(row["loss_max"]) == pytest.approx(max(losses))
-    table = list(csv.DictReader(Path("many/seeds.csv").read_text().splitlines()))
-    assert [row["seed"] for row in table] == ["0", "1", "2"]
-    assert Path("many/curves.png").read_bytes()[:4] == b"\x89PNG"
+    table = list(csv.DictReader((run / "seeds.csv").read_text().splitlines()))
+    assert [row["seed"] for row in table] == ["5", "6"]
+    assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_trained_seeds_are_runs_to_go_on_with(toy, mpcli):
-    run = mpcli("train", "toy", "--seeds", 2).path
-    many = mpcli("sample", run)
-    assert many.code == 2
-    assert f"{run}/seed-0" in many.err
-    assert mpcli("sample", run / "seed-1").code == 0
+def test_seeds_tell_where_they_are_and_import_nothing_from_the_folder_of_the_user(many):
+    for seed in (5, 6):
+        assert f"seed {seed}: under way" in many[2]
+        assert f"seed {seed}: step 20/20" in many[2]
+
+
+def test_trained_seeds_are_runs_to_go_on_with(toy, mpcli, many, tmp_path):
+    run = tmp_path / "runs" / "toy" / "many"
+    shutil.copytree(many[0], run)
+    refused = mpcli("sample", run)
+    assert refused.code == 2
+    assert f"{run}/seed-5" in refused.err
+    assert mpcli("sample", run / "seed-6").code == 0
     assert mpcli("sample", "toy").code == 0  # the newest run that holds a model is one of them
     rows = [json.loads(line) for line in mpcli("evaluate", run, "--json").out.splitlines()]
-    assert [row["subject"] for row in rows] == [f"{run}/seed-0", f"{run}/seed-1", f"{run} (median)"]
+    assert [row["subject"] for row in rows] == [f"{run}/seed-5", f"{run}/seed-6", f"{run} (median)"]
     assert rows[2]["metrics"]["loss"] == statistics.median(row["metrics"]["loss"] for row in rows[:2])
     assert mpcli("evaluate", run, "--out", "table").code == 2
-
-
-def test_a_seed_imports_nothing_from_the_folder_that_the_user_is_in(toy, mpcli, tmp_path):
-    (tmp_path / "random.py").write_text("raise RuntimeError('imported')\n")
-    result = mpcli("train", "toy", "--seeds", 2)
-    assert result.code == 0, result.err
-    for seed in (0, 1):
-        assert f"seed {seed}: under way" in result.err
-        assert f"seed {seed}: step 20/20" in result.err
 
 
 def test_seeds_end_with_their_parent(toy, tmp_path):
@@ -110,6 +123,7 @@ def test_what_a_seed_refuses_or_fails_at_is_told(toy, mpcli):
     assert mpcli("sample", "toy", "--seeds", 2).code == 2
 
 
+@pytest.mark.learning
 def test_an_interrupt_stops_all_and_resume_ends_in_the_same_weights(toy, mpcli, tmp_path):
     whole = mpcli("train", "toy", "--seeds", 2, "--steps", 200, "--out", "whole")
     assert whole.code == 0, whole.err
