@@ -181,7 +181,9 @@ def _ffmpeg() -> str:
 
 def new(
     plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="name of the page, such as my_flow")],
-    out: Annotated[Path | None, typer.Option(help="directory to make [default: ./mpcli-PLUGIN]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="directory to make [default: ./mpcli-PLUGIN]")
+    ] = None,
 ) -> None:
     """Start a plugin package: one page, its pyproject.toml and a test, ready to install and run."""
     from mpcli import scaffold

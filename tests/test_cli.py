@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,21 @@ def test_help_of_a_page_shows_its_options_with_defaults(toy, mpcli):
     for words in ("--width", "--layers", "4,4", "--no-noisy", "--resume", "--config", "a line fitted"):
         assert words in text
     assert "--resume" not in mpcli("sample", "toy", "--help").out
+
+
+def test_help_is_asked_for_in_three_ways(toy, mpcli):
+    for words in ((), ("train",), ("train", "toy"), ("gradcheck",), ("new",)):
+        long, short, verb = (mpcli(*command) for command in ((*words, "--help"), (*words, "-h"), ("help", *words)))
+        assert long.code == 0
+        assert long.out == short.out == verb.out
+        assert "-h, --help" in long.out
+        assert not re.search(r"<\w+>", long.out)  # one style of a value, INT
+        assert "{" not in long.out
+    assert "did you mean train" in one_sentence(mpcli("help", "trian"))
+
+
+def test_the_version_is_that_of_the_distribution(mpcli):
+    assert mpcli("--version").out == f"mpcli {version('mpcli')}\n"
 
 
 def test_a_closed_pipe_is_no_traceback(toy, tmp_path):
