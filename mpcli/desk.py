@@ -104,9 +104,9 @@ def info(
 
 
 def _options(page: Page, verb: str) -> Any:
-    from mpcli import options
+    from mpcli import signatures
 
-    return options.read(page.function(verb)).options
+    return signatures.of(page, verb).options
 
 
 def _lines(values: dict[str, Any], indent: str = "") -> str:

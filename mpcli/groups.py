@@ -50,20 +50,22 @@ class VerbGroup(TyperGroup):
         from mpcli.subjects import named
 
         page, directory = named(args[0])
-        return page.name, _command(self.verb, page, directory, ctx.obj), args[1:]
+        helped = bool({"-h", "--help"} & set(args))
+        return page.name, _command(self.verb, page, directory, ctx.obj, helped), args[1:]
 
 
-def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, ...]) -> Any:
+def _command(verb: str, page: Page, directory: Path | None, command: tuple[str, ...], helped: bool) -> Any:
     """The Typer command of a page's verb.
 
     Args:
         directory: the run that SUBJECT named, if it named one.
         command: the whole command line, for the run's record.
+        helped: whether only help is wanted, for which the page need not be imported.
     """
-    from mpcli import options, subjects
+    from mpcli import options, signatures, subjects
     from mpcli.execute import Request
 
-    signature = Request(page, verb).signature
+    signature = signatures.of(page, verb) if helped else Request(page, verb).signature
 
     def call(**given: Any) -> None:
         from mpcli.execute import execute
