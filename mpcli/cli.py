@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from mpcli.distributed import rank
 from mpcli.errors import Failed, Finished, InputError, Interrupted
-from mpcli.groups import BookCommand, Root, VerbGroup
+from mpcli.groups import BookCommand, Root, Shelf, VerbGroup
 from mpcli.progress import tell
 from mpcli.registry import VERBS, spoken
 from mpcli.stop import terminable
@@ -28,6 +28,26 @@ SUMMARY = {
 }
 
 
+EPILOG = """\b
+Examples:
+  mpcli list                                the pages of the book
+  mpcli info vae                            what a page says
+  mpcli train --help                        the pages that can be trained
+  mpcli train vae --help                    the options of one
+  mpcli train vae --steps 500               prints the run directory
+  mpcli sample vae --out digits.png         a picture from the newest run of vae
+  mpcli train planar | mpcli sample -       a run handed on through a pipe
+  mpcli evaluate RUN RUN                    a table of two runs
+  mpcli gradcheck                           every equation, checked
+
+\b
+Environment:
+  MPCLI_RUNS       where runs are kept (./runs)
+  NO_COLOR         no colours; TERM=dumb: neither colours nor bars
+  OMP_NUM_THREADS  threads of a computation
+"""
+
+
 def build() -> TyperGroup:
     """The whole command line as one Typer group."""
     app = typer.Typer(
@@ -35,7 +55,7 @@ def build() -> TyperGroup:
         rich_markup_mode=None,
         name="mpcli",
         help="A textbook of machine perception that runs: every method a page, every page a command.",
-        epilog="Pages of a verb: mpcli VERB --help. Options: mpcli VERB PAGE --help. Text: mpcli info PAGE.",
+        epilog=EPILOG,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(_root)
@@ -51,10 +71,16 @@ def build() -> TyperGroup:
             rich_markup_mode=None,
         )
         app.add_typer(sub, name=spoken(verb))
-    from mpcli import desk
+    from mpcli import desk, shelf
 
-    for name, function in (("list", desk.contents), ("info", desk.info), ("doctor", desk.doctor), ("new", desk.new)):
+    for name, function in desk.COMMANDS.items():
         app.command(name, cls=BookCommand)(function)
+    shelves = typer.Typer(cls=Shelf, rich_markup_mode=None, invoke_without_command=True)
+    shelves.callback(help=shelf.runs.__doc__)(shelf.runs)
+    for name, function in shelf.COMMANDS.items():
+        shelves.command(name, cls=BookCommand)(function)
+    app.add_typer(shelves, name="runs")
+    app.command("datasets", cls=BookCommand)(shelf.datasets)
     app.command("help", cls=BookCommand, context_settings={"ignore_unknown_options": True})(_help)
     return typer.main.get_group(app)
 

@@ -125,6 +125,14 @@ def _sections(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> Non
             formatter.write_dl(rows)
 
 
+class Shelf(TyperGroup):
+    """A command with commands below it."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = [(name, command.get_short_help_str(200)) for name, command in self.commands.items()]
+        _sections(formatter, {"Commands": rows})
+
+
 class Root(TyperGroup):
     """The whole command line."""
 

@@ -186,6 +186,61 @@ def test_list_and_info_say_what_there_is(toy, mpcli):
     assert mpcli("info", run, "--json").json["options"]["width"] == 3
 
 
+def test_a_part_of_the_book_is_listed_by_chapter_and_verb(toy, mpcli):
+    def names(*words):
+        return [line.split("\t")[0] for line in mpcli("list", *words).out.splitlines()]
+
+    assert names("surfaces") == names("7") == ["sphere", "plane", "torus", "volume", "mesh", "igr"]
+    assert names("surfaces", "--verb", "marching-cubes") == ["sphere", "plane", "torus", "volume", "igr"]
+    assert names("toybook") == ["toy"]
+    assert "Implicit surfaces" in one_sentence(mpcli("list", "planets"))
+    assert "marching-cubes" in one_sentence(mpcli("list", "--verb", "march"))
+
+
+def on_a_terminal(*words, columns, **extra):
+    """What a command writes to a terminal so wide."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM", "COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "mpcli", *words]
+    process = subprocess.Popen(command, env=env | {"TERM": "xterm"} | extra, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    chunks = []
+    while True:
+        try:
+            chunks.append(os.read(ours, 65536))
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(chunks).decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("datasets",), ("info", "torus"), ("--help",), ("train", "vae", "--help")]
+)
+def test_what_is_shown_fits_the_terminal(words):
+    """But for lines of prose and mathematics, which a page breaks itself, at 120 characters at most."""
+    for columns in (90, 130):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(*words, columns=columns))
+        rows = [line for line in text.splitlines() if re.match(r"\s+--|\w+(:\w+)?  ", line)]
+        assert rows
+        assert max(map(len, rows)) <= columns
+        if words[0] == "train":
+            assert max(map(len, rows)) > 70
+
+
+def test_tables_are_coloured_where_there_is_colour():
+    assert "\x1b[36mtorus\x1b[0m" in on_a_terminal("list", "surfaces", columns=100)
+    assert "\x1b[3" not in on_a_terminal("list", "surfaces", columns=100, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("list", "surfaces", columns=100, TERM="dumb")
+
+
 def test_help_of_a_page_shows_its_options_with_defaults(toy, mpcli):
     text = mpcli("train", "toy", "--help").out
     for words in ("--width", "--layers", "4,4", "--no-noisy", "--resume", "--config", "a line fitted"):
