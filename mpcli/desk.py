@@ -3,39 +3,70 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mpcli.errors import Failed, InputError
-from mpcli.registry import Page, get, pages, spoken
+from mpcli.registry import VERBS, Page, get, pages, spoken
+from mpcli.tables import sections, show
 
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def contents(
+    chapter: Annotated[str | None, typer.Argument(metavar="CHAPTER", help="number, or a word of its title")] = None,
+    verb: Annotated[str | None, typer.Option(metavar="VERB", help="only pages that have this verb")] = None,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="print a table, with what each page reaches")] = False,
 ) -> None:
     """The table of contents: every page, its verbs and what it is."""
+    chosen = _chosen(chapter, verb)
     if as_json:
-        print(json.dumps([_entry(page) for page in pages().values()]))
-        return
-    if markdown:
-        print(_markdown())
-        return
-    chapter = ""
-    width = max(len(name) for name in pages())
-    for name, page in pages().items():
-        if sys.stdout.isatty() and page.chapter[1] != chapter:
-            chapter = page.chapter[1]
-            print(f"\n{chapter}")
-        verbs = f"broken: {page.broken}" if page.broken else ",".join(map(spoken, page.verbs))
-        print(f"{name:{width}}  {verbs}  {page.title}" if sys.stdout.isatty() else f"{name}\t{verbs}\t{page.title}")
+        print(json.dumps([_entry(page) for page in chosen.values()]))
+    elif markdown:
+        print(_markdown(chosen))
+    elif sys.stdout.isatty():
+        headings = ("page", "what it is", "verbs")
+        parts: dict[str, list[tuple[str, str, str]]] = {}
+        for name, page in chosen.items():
+            number, title = page.chapter
+            heading = title if number >= 1000 else f"{number}. {title}"
+            parts.setdefault(heading, []).append((name, page.title, _verbs(page, " ")))
+        sections(headings, parts)
+    else:
+        for name, page in chosen.items():
+            print(f"{name}\t{_verbs(page, ',')}\t{page.title}")
 
 
-def _markdown() -> str:
+def _verbs(page: Page, between: str) -> str:
+    return f"broken: {page.broken}" if page.broken else between.join(map(spoken, page.verbs))
+
+
+def _chosen(chapter: str | None, verb: str | None) -> dict[str, Page]:
+    """The pages of a chapter that have a verb.
+
+    Raises:
+        InputError: there is no such chapter or verb.
+    """
+    chosen = pages()
+    if verb is not None and verb.replace("-", "_") not in VERBS:
+        raise InputError(f"--verb {verb}: is no verb; the verbs are {', '.join(map(spoken, VERBS))}")
+    if verb is not None:
+        chosen = {name: page for name, page in chosen.items() if verb.replace("-", "_") in page.verbs}
+    if chapter is None:
+        return chosen
+    titles = dict.fromkeys(page.chapter for page in pages().values())
+    asked = [(n, t) for n, t in titles if chapter == str(n) or chapter.lower() in t.partition(":")[0].lower()]
+    if not asked:
+        there = ", ".join(f"{t.partition(':')[0]}" for _, t in titles)
+        raise InputError(f"{chapter}: is no chapter; the chapters are {there}")
+    return {name: page for name, page in chosen.items() if page.chapter in asked}
+
+
+def _markdown(chosen: dict[str, Page]) -> str:
     """A table a chapter: pages, what they are, their verbs, and what they reach with no option given."""
     from importlib.resources import files
 
@@ -43,7 +74,7 @@ def _markdown() -> str:
 
     measured = json.loads(files("mpcli_data").joinpath("defaults.json").read_text(encoding="utf-8"))
     lines, chapter = ["# Pages"], ""
-    for name, page in pages().items():
+    for name, page in chosen.items():
         if page.chapter[1] != chapter:
             chapter = page.chapter[1]
             lines += ["", f"## {chapter.rstrip('.')}", "", "| page | what it is | verbs | by default | elsewhere |"]
@@ -97,16 +128,22 @@ def info(
     print(f"\n{page.chapter[1]}  ({page.module}, {page.distribution} {page.version})")
     for verb in page.verbs:
         print(f"\nmpcli {spoken(verb)} {page.name}")
-        for option in _options(page, verb) if verb != "gradcheck" else ():
-            default = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
-            shown = "" if default in (None, "") else f" [{default}]"
-            print(f"    {option.flag:<18} {option.help}{shown}")
+        rows = [] if verb == "gradcheck" else [_row(option) for option in _options(page, verb)]
+        if rows:
+            show((), rows, indent=4)
+
+
+def _row(option: Any) -> list[str]:
+    from mpcli.options import as_text
+
+    shown = "" if option.default in (None, "", ()) else f"[{as_text(option.default)}]"
+    return [f"{option.flag} {option.metavar or ''}".strip(), " ".join(filter(None, (option.help, shown)))]
 
 
 def _options(page: Page, verb: str) -> Any:
-    from mpcli import options
+    from mpcli import signatures
 
-    return options.read(page.function(verb)).options
+    return signatures.of(page, verb).options
 
 
 def _lines(values: dict[str, Any], indent: str = "") -> str:
@@ -181,7 +218,9 @@ def _ffmpeg() -> str:
 
 def new(
     plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="name of the page, such as my_flow")],
-    out: Annotated[Path | None, typer.Option(help="directory to make [default: ./mpcli-PLUGIN]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="directory to make [default: ./mpcli-PLUGIN]")
+    ] = None,
 ) -> None:
     """Start a plugin package: one page, its pyproject.toml and a test, ready to install and run."""
     from mpcli import scaffold
@@ -195,3 +234,6 @@ def new(
     if directory.exists():
         raise InputError(f"{directory}: exists already; choose another --out")
     print(scaffold.write(directory, name))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"list": contents, "info": info, "doctor": doctor, "new": new}

@@ -13,6 +13,7 @@ from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import Finished, InputError
 from mpcli.options import Common, Signature
+from mpcli.progress import telling
 from mpcli.registry import TRAINING, Page, spoken
 from mpcli.run import Run, Trained
 
@@ -124,7 +125,8 @@ def _first(
         else:
             seed_everything(common.seed)
             try:
-                request.function(**request.signature.arguments(values, run, trained))
+                with telling(run.teller):
+                    request.function(**request.signature.arguments(values, run, trained))
             finally:
                 if training and run.saved:
                     curves.draw(run)
@@ -139,10 +141,18 @@ def _evaluate(
     page, began = request.page, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
-            Path(folder), seed=common.seed, device=where, out=file, quiet=common.quiet, page=page.name, options=values
+            Path(folder),
+            seed=common.seed,
+            device=where,
+            out=file,
+            quiet=common.quiet,
+            page=page.name,
+            name=page.name,
+            options=values,
         )
         seed_everything(common.seed)
-        request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
+        with telling(run.teller):
+            request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {
         "result": run.metrics,

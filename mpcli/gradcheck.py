@@ -10,6 +10,7 @@ from typing import Any
 
 from mpcli import checks, distributed, record, store
 from mpcli.errors import Failed, InputError
+from mpcli.progress import Teller
 from mpcli.registry import Page, get, pages
 from mpcli.report import aligned
 from mpcli.run import Run
@@ -42,7 +43,7 @@ def gradcheck(
     run = Run(store.new_directory(name, "gradcheck", seed, None if file else out), seed=seed, out=file, quiet=quiet)
     about = record.new(chosen[0], "gradcheck", None) | {"page": name}
     with record.kept(run, about, {"subjects": subjects, "seed": seed}, command):
-        judged_cases, broken = _judge(chosen, seed, strict=bool(subjects))
+        judged_cases, broken = _judge(chosen, seed, bool(subjects), run.teller)
         outcomes = [outcome for _, outcome in judged_cases]
         failed = [outcome for outcome in outcomes if not outcome.passed]
         run.result(cases=len(outcomes), failures=len(failed), seconds=round(time.monotonic() - began, 3))
@@ -68,7 +69,7 @@ def gradcheck(
 
 
 def _judge(
-    chosen: Sequence[Page], seed: int, strict: bool
+    chosen: Sequence[Page], seed: int, strict: bool, teller: Teller
 ) -> tuple[list[tuple[checks.Case, checks.Outcome]], list[str]]:
     """Every case and its outcome, and why pages could not be checked; a `strict` caller gets that as Failed."""
     found: list[tuple[checks.Case, checks.Outcome]] = []
@@ -81,7 +82,12 @@ def _judge(
                 raise
             broken.append(str(error))
             continue
-        found += [(case, checks.judge(case, page.name, seed)) for case in checks.cases(module)]
+        began = time.monotonic()
+        judged = [(case, checks.judge(case, page.name, seed)) for case in checks.cases(module)]
+        found += judged
+        if len(chosen) > 1:
+            hold = sum(outcome.passed for _, outcome in judged)
+            teller.line(f"{page.name}: {hold} of {len(judged)} cases hold, {time.monotonic() - began:.1f} s")
     return found, broken
 
 

@@ -4,6 +4,7 @@ A page is handed a `Run` and, for verbs that read a trained model, a `Trained`. 
 
     Run      dir, seed, device, suffix, heading; place, track, log, say, save, result; image, figure, table, mesh, file
     Trained  dir, options, extras, heading; load
+    watched  the items of work that may take long, with a bar
 
 torch is imported when a method needs it, so that this module costs nothing at start-up.
 """
@@ -20,7 +21,7 @@ from mpcli import checkpoint, distributed, files, schedules, store
 from mpcli.artifacts import ANIMATIONS, FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
 from mpcli.errors import Failed, Finished, Interrupted
-from mpcli.progress import Progress, tell
+from mpcli.progress import Progress, Teller, watched
 from mpcli.registry import spoken
 from mpcli.stop import Stop
 from mpcli.trained import Trained
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=nn.Module)
 
-__all__ = ["ANIMATIONS", "FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything"]
+__all__ = ["ANIMATIONS", "FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything", "watched"]
 
 LOGGED = 1000  # a run writes about this many rows to metrics.jsonl, however many steps it takes
 
@@ -50,6 +51,7 @@ class Run(Artifacts):
 
     Args:
         resume: the directory whose checkpoint training goes on from.
+        name: what lines off a terminal begin with; that of the directory where it is empty.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Run(Artifacts):
         checkpoint: float = 60.0,
         page: str = "",
         verb: str = "train",
+        name: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
@@ -71,12 +74,12 @@ class Run(Artifacts):
         super().__init__(directory, out)
         self._page = page
         self._verb = verb
+        self.teller = Teller(page, name or directory.name, quiet)
         self._begin: Callable[[], None] | None = None
         self._options = options or {}
         self.seed = seed
         self.device = torch.device(device)
         self.metrics: dict[str, float] = {}
-        self._quiet = quiet
         self._resume = resume
         self._seconds = checkpoint
         self.tracked = False
@@ -123,6 +126,8 @@ class Run(Artifacts):
         self.begin()
         if distributed.rank():
             seed_everything(distributed.own_seed(self.seed, start))
+        if not self._resume and not distributed.rank():
+            self.teller.line(f"the run directory is {self.dir}")
         together = distributed.Together(state)
         self._steps = steps
         self._every = max(1, steps // LOGGED)
@@ -130,7 +135,7 @@ class Run(Artifacts):
         last = time.monotonic()
         with (
             Stop(patient=distributed.size() > 1) as stop,
-            Progress(start, steps, quiet=self._quiet) as self._progress,
+            Progress(start, steps, self.teller) as self._progress,
         ):
             for step in range(start, steps):
                 self._step = step
@@ -177,11 +182,10 @@ class Run(Artifacts):
     def say(self, text: str) -> None:
         """A line for the user: on standard error unless `--quiet`, and in log.txt."""
         files.append_text(self.dir / "log.txt", text + "\n")
-        if not self._quiet:
-            if self._progress:
-                self._progress.write(text)
-            else:
-                tell(text)
+        if self._progress:
+            self._progress.write(text)
+        else:
+            self.teller.line(text)
 
     def result(self, **metrics: "float | Tensor") -> None:
         """The metrics of the run, named as the design names them; they go to run.json and `--json`.

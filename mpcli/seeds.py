@@ -13,7 +13,6 @@ from pathlib import Path
 
 from mpcli import curves
 from mpcli.errors import Failed, InputError, Interrupted
-from mpcli.progress import tell
 from mpcli.registry import spoken
 from mpcli.run import Run
 from mpcli.stop import Stop
@@ -54,7 +53,7 @@ def train(run: Run, page: str, verb: str, seeds: Sequence[int], checkpoint: floa
                 run.say(f"seed {seed}: under way")
             for seed, process in () if quiet else working.items():
                 for line in process.steps():
-                    tell(f"seed {seed}: {line}")
+                    run.teller.line(f"seed {seed}: {line}")
             for seed in [seed for seed, process in working.items() if process.ended(stop.asked)]:
                 code, words = working.pop(seed).outcome()
                 if code == 0:
@@ -103,7 +102,8 @@ class _Process:
         text = os.pread(self._said.fileno(), 1 << 16, self._read)
         whole = text[: text.rfind(b"\n") + 1]
         self._read += len(whole)
-        return [line for line in whole.decode(errors="replace").splitlines() if line.startswith("step ")]
+        lines = (line.partition(": ")[2] for line in whole.decode(errors="replace").splitlines())
+        return [line for line in lines if line.startswith("step ")]
 
     def ended(self, stop: bool) -> bool:
         if stop and not self._told:

@@ -1,6 +1,7 @@
 """Run directories: which there are, how one is made and held, and what its record says of it."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -122,6 +123,44 @@ def newest(page: str, verbs: tuple[str, ...], finished: bool) -> Path | None:
     return max(found)[1] if found else None
 
 
+def all_runs(page: str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every run below the root, of one page or of all, newest first; runs of the seeds of another are part of it."""
+    found = [one for one in _records(page or "*") if one[0].parent.parent == runs_root()]
+
+    def order(one: tuple[Path, dict[str, Any]]) -> tuple[int, str]:
+        return _order(one[1] if page else {"started": one[1].get("started")})  # pages count their runs apart
+
+    return iter(sorted(found, key=order, reverse=True))
+
+
+def at_work(directory: Path) -> bool:
+    """Whether a process holds the run."""
+    try:
+        with (directory / "command.txt").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a record, but for what a damaged one holds that is no number."""
+    result = record.get("result")
+    return {k: v for k, v in result.items() if isinstance(v, (int, float))} if isinstance(result, dict) else {}
+
+
+def steps(directory: Path) -> int | None:
+    """How many steps a run has logged; None where it logs none."""
+    try:
+        with (directory / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            return int(json.loads(file.read().splitlines()[-1])["step"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def seed_runs(directory: Path) -> list[Path]:
     """The runs of the seeds in a run of several, in their order; none in any other."""
     if (directory / "model.json").exists():
@@ -141,8 +180,8 @@ def _order(record: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _records(page: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    root = runs_root() / page
-    for path in (*root.glob("*/run.json"), *root.glob("*/seed-*/run.json")):
+    root = runs_root()
+    for path in (*root.glob(f"{page}/*/run.json"), *root.glob(f"{page}/*/seed-*/run.json")):
         try:
             yield path.parent, read_record(path.parent)
         except InputError:

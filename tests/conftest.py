@@ -73,7 +73,7 @@ def book(tmp_path_factory, monkeypatch) -> Iterator[Callable[..., Path]]:
     """Put toy distributions on the path: `book(toy=SOURCE)`; the folder, for a subprocess's PYTHONPATH."""
     from toy import distribution
 
-    from mpcli import registry
+    from mpcli import registry, signatures
 
     folder = tmp_path_factory.mktemp("site")
 
@@ -81,6 +81,7 @@ def book(tmp_path_factory, monkeypatch) -> Iterator[Callable[..., Path]]:
         distribution(folder, name, **pages)
         monkeypatch.syspath_prepend(str(folder))
         registry.pages.cache_clear()
+        signatures.source.cache_clear()
         return folder
 
     yield make

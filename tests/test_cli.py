@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -184,11 +186,81 @@ def test_list_and_info_say_what_there_is(toy, mpcli):
     assert mpcli("info", run, "--json").json["options"]["width"] == 3
 
 
+def test_a_part_of_the_book_is_listed_by_chapter_and_verb(toy, mpcli):
+    def names(*words):
+        return [line.split("\t")[0] for line in mpcli("list", *words).out.splitlines()]
+
+    assert names("surfaces") == names("7") == ["sphere", "plane", "torus", "volume", "mesh", "igr"]
+    assert names("surfaces", "--verb", "marching-cubes") == ["sphere", "plane", "torus", "volume", "igr"]
+    assert names("toybook") == ["toy"]
+    assert "Implicit surfaces" in one_sentence(mpcli("list", "planets"))
+    assert "marching-cubes" in one_sentence(mpcli("list", "--verb", "march"))
+
+
+def on_a_terminal(*words, columns, command=("-m", "mpcli"), **extra):
+    """What a command writes to a terminal so wide."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM", "COLUMNS", "LINES")}
+    command = [sys.executable, *command, *words]
+    process = subprocess.Popen(command, env=env | {"TERM": "xterm"} | extra, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    chunks = []
+    while True:
+        try:
+            chunks.append(os.read(ours, 65536))
+        except OSError:
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(chunks).decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("datasets",), ("info", "torus"), ("--help",), ("train", "vae", "--help")]
+)
+def test_what_is_shown_fits_the_terminal(words):
+    """But for lines of prose and mathematics, which a page breaks itself, at 120 characters at most."""
+    for columns in (90, 130):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(*words, columns=columns))
+        rows = [line for line in text.splitlines() if re.match(r"\s+--|\w+(:\w+)?  ", line)]
+        assert rows
+        assert max(map(len, rows)) <= columns
+        if words[0] == "train":
+            assert max(map(len, rows)) > 70
+
+
+def test_tables_are_coloured_where_there_is_colour():
+    assert "\x1b[36mtorus\x1b[0m" in on_a_terminal("list", "surfaces", columns=100)
+    assert "\x1b[3" not in on_a_terminal("list", "surfaces", columns=100, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("list", "surfaces", columns=100, TERM="dumb")
+
+
 def test_help_of_a_page_shows_its_options_with_defaults(toy, mpcli):
     text = mpcli("train", "toy", "--help").out
     for words in ("--width", "--layers", "4,4", "--no-noisy", "--resume", "--config", "a line fitted"):
         assert words in text
     assert "--resume" not in mpcli("sample", "toy", "--help").out
+
+
+def test_help_is_asked_for_in_three_ways(toy, mpcli):
+    for words in ((), ("train",), ("train", "toy"), ("gradcheck",), ("new",)):
+        long, short, verb = (mpcli(*command) for command in ((*words, "--help"), (*words, "-h"), ("help", *words)))
+        assert long.code == 0
+        assert long.out == short.out == verb.out
+        assert "-h, --help" in long.out
+        assert not re.search(r"<\w+>", long.out)  # one style of a value, INT
+        assert "{" not in long.out
+    assert "did you mean train" in one_sentence(mpcli("help", "trian"))
+
+
+def test_the_version_is_that_of_the_distribution(mpcli):
+    assert mpcli("--version").out == f"mpcli {version('mpcli')}\n"
 
 
 def test_a_closed_pipe_is_no_traceback(toy, tmp_path):
@@ -215,48 +287,27 @@ def test_help_reads_no_plugin(tmp_path):
     assert done.stdout.splitlines()[-1] == "0"
 
 
-# One process for all: each look is that of a terminal that a variable describes.
-LOOKS = """
-import os, sys
-from mpcli.cli import run
-for name, variable, value in (("plain", "NO_COLOR", "1"), ("dumb", "TERM", "dumb"), ("rich", "TERM", "xterm-256color")):
-    os.environ.pop("NO_COLOR", None)
-    os.environ["TERM"] = "xterm-256color"
-    os.environ[variable] = value
-    assert run(["train", "toy", "--out", name]) == 0
-    print("=====", file=sys.stderr, flush=True)
+LOOP = """
+import time
+from mpcli.progress import Progress, Teller
+with Progress(0, 20, Teller("toy", "run", quiet=False)) as shown:
+    for step in range(20):
+        time.sleep(0.02)
+        shown.show({"loss": 0.5})
+        shown.advance(step + 1)
 """
 
 
-def test_a_terminal_gets_a_bar_and_no_color_is_honoured(toy, tmp_path):
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", LOOKS],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(toy)},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
-    os.close(theirs)
-    chunks = []
-    while True:
-        try:
-            chunks.append(os.read(ours, 65536))
-        except OSError:
-            break
-        if not chunks[-1]:
-            break
-    out, _ = process.communicate()
-    assert process.returncode == 0
-    assert out == "plain\ndumb\nrich\n"
-    plain, dumb, rich, _ = b"".join(chunks).decode().split("=====")
-    assert "20/20" in rich
-    assert "\x1b[38" in rich or "\x1b[3" in rich
-    assert "\x1b[3" not in plain
-    assert "\x1b" not in dumb
+def test_a_terminal_gets_a_bar_and_then_one_line():
+    rich = on_a_terminal(columns=100, command=("-c", LOOP))
+    assert "\x1b[3" in rich
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", rich).rstrip().splitlines()[-1].rsplit("\r", 1)[-1]
+    assert re.fullmatch(r"toy 20/20  loss 0.5  [\d.]+ steps/s  elapsed 0:0\d", last)
+    assert "remaining 0:0" in rich
+    plain = on_a_terminal(columns=100, command=("-c", LOOP), TERM="dumb")
+    assert "\x1b" not in plain
+    assert len(plain.splitlines()) == 10
+    assert "\x1b[3" not in on_a_terminal(columns=100, command=("-c", LOOP), NO_COLOR="1")
 
 
 SHARED = '''"""Shared: its verbs are written elsewhere.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mpcli.kit import datasets
 from mpcli.kit.datasets import Images, Pictures, Table
+from mpcli.run import watched
 
 
 def dequantised(
@@ -62,7 +63,7 @@ def nll(
     """
     noise = torch.Generator(x.device).manual_seed(0)
     found = []
-    for i in range(0, len(x), part):
+    for i in watched(range(0, len(x), part), "evaluating"):
         rest = [c if c is None else c[i : i + part] for c in given]
         some = x[i : i + part]
         each = [log_prob(dequantised(some, levels, noise), *rest) for _ in range(draws)] if levels else []

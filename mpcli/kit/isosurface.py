@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit import raster
-from mpcli.run import Run
+from mpcli.run import Run, watched
 
 Field = Callable[[Tensor], Tensor]  # points [n, 3] -> values [n]
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]  # lower and upper corner
@@ -170,7 +170,7 @@ class _Lattice:
     def ask(self, index: np.ndarray) -> np.ndarray:
         """f at lattice coordinates [n, 3], which need not be whole, as float32 [n]."""
         values = np.empty(len(index), np.float32)
-        for start in range(0, len(index), AT_ONCE):
+        for start in watched(range(0, len(index), AT_ONCE), "asking the function"):
             part = slice(start, start + AT_ONCE)
             points = torch.from_numpy((self.low + index[part] * self.spacing).astype(np.float32))
             with torch.no_grad():
@@ -187,7 +187,7 @@ class _Lattice:
 def _everywhere(lattice: _Lattice) -> np.ndarray:
     values = np.empty(lattice.shape, np.float32)
     slab = np.stack(np.meshgrid(0, *map(np.arange, lattice.shape[1:]), indexing="ij"), -1).reshape(-1, 3)
-    for x in range(lattice.shape[0]):
+    for x in watched(range(lattice.shape[0]), "layers"):
         slab[:, 0] = x
         values[x] = lattice.ask(slab).reshape(lattice.shape[1:])
     return values

@@ -29,6 +29,7 @@ from torch.nn.functional import avg_pool2d, normalize
 from mpcli.kit import meshes
 from mpcli.kit.cameras import Cameras, framing
 from mpcli.kit.pictures import tiles
+from mpcli.run import watched
 
 NEAR = 1e-6  # depth below which nothing is drawn: behind the camera, or as good as on its centre
 CLAY = (0.80, 0.78, 0.74)  # what a mesh without colours is made of
@@ -219,7 +220,7 @@ def render_mesh(
     width, height = cameras.width, cameras.height
     fine = cameras.resized(width * supersample, height * supersample)
     pictures = []
-    for i in range(len(cameras)):
+    for i in watched(range(len(cameras)), "frames"):
         pixel, face, _, weights = _visible(vertices, faces, fine[i])
         weights = weights.float()
         shaded = shade(

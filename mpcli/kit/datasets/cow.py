@@ -1,6 +1,10 @@
 """`cow`: 50 views of a painted cow, 64 x 64 pixels with opacity, that come with mpcli: 40 train, 5 validation, 5 test.
 
 `tools/make_scene.py` made them; their origin and licence stand beside them.
+
+Origin: Keenan Crane's model Spot, painted
+
+Licence: CC0, public domain
 """
 
 from dataclasses import replace

@@ -1,6 +1,8 @@
 """`digits`: 1797 handwritten digits of 8x8 pixels with 17 levels of grey, which come with scikit-learn.
 
 Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+
+Licence: CC BY 4.0
 """
 
 import numpy as np

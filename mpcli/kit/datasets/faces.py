@@ -1,6 +1,8 @@
 """`faces`: 100 grey faces of 25x25 pixels, which come with scikit-image.
 
 A part of Huang, Ramesh, Berg and Learned-Miller, Labeled Faces in the Wild, University of Massachusetts, 2007.
+
+Licence: none is stated by its authors, who give it for research
 """
 
 import numpy as np

@@ -1,6 +1,10 @@
 """`spot`: a cow, closed, of 5856 triangles, that comes with mpcli; `spot:N`: a cloud of N points on it, with normals.
 
 Keenan Crane's model, public domain; its origin and licence stand beside it in `mpcli_data`.
+
+Origin: Keenan Crane's 3D model repository
+
+Licence: CC0, public domain
 """
 
 from importlib.resources import files

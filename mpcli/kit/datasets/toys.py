@@ -4,6 +4,10 @@ Each gives 20000 rows for training, 5000 for validation and 5000 for testing, al
 
 Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud, FFJORD: Free-Form Continuous Dynamics for Scalable Reversible
 Generative Models, 2019, arXiv:1810.01367, from whose experiments the shapes are.
+
+Origin: the experiments of FFJORD, Grathwohl and others, 2019
+
+Licence: that of mpcli, which draws them
 """
 
 import math

@@ -29,7 +29,7 @@ from mpcli.errors import InputError
 from mpcli.kit import raster
 from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
-from mpcli.run import ANIMATIONS, Run
+from mpcli.run import ANIMATIONS, Run, watched
 from mpcli_bodies.smpl import gltf
 from mpcli_bodies.smpl.equations import gradcheck as gradcheck
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
@@ -215,5 +215,7 @@ def render(
         run.mesh("body.ply", meshes[0])
         return
     camera = framing(vertices.flatten(0, 1), up, azimuth, elevation, height=size)
-    pictures = torch.cat([raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in meshes])[:, :3]
+    pictures = torch.cat(
+        [raster.render_mesh(mesh, camera, background=(1.0, 1.0, 1.0)) for mesh in watched(meshes, "frames")]
+    )[:, :3]
     run.image("body.png", pictures if moving else pictures[0], fps=shown.rate)

@@ -38,7 +38,7 @@ from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
 from mpcli.kit.pictures import tiles
 from mpcli.kit.randomness import generator
-from mpcli.run import ANIMATIONS, Run, Trained
+from mpcli.run import ANIMATIONS, Run, Trained, watched
 from mpcli_radiance.nerf.equations import gradcheck as gradcheck
 from mpcli_radiance.nerf.views import around, extent
 
@@ -274,7 +274,7 @@ def jittered(
 
 def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[str, float, float]]:
     """Name, PSNR in dB and SSIM of the test views, or of the first of them."""
-    for i in scene.split.test[:most].tolist():
+    for i in watched(scene.split.test[:most].tolist(), "held-out views"):
         picture = model.view(scene.cameras[i])[0].clamp(0, 1)
         truth = rays.over(scene.images[i], model.background)
         yield scene.names[i], float(metrics.psnr(picture, truth)), float(metrics.ssim(picture, truth))
@@ -310,7 +310,7 @@ def render(
     if size is not None:
         scale = size / max(cameras.width, cameras.height)
         cameras = cameras.resized(max(1, round(cameras.width * scale)), max(1, round(cameras.height * scale)))
-    seen = [model.view(cameras[i]) for i in range(len(cameras))]
+    seen = [model.view(cameras[i]) for i in watched(range(len(cameras)), "views")]
     colour, distance, opacity = (torch.stack(part).cpu() for part in zip(*seen, strict=True))
     near, far = span(distance[opacity > 0.5], model)
     columns = {"rendered": colour, "depth": depth_map(distance, opacity, near, far)}

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mpcli.kit import isosurface
 from mpcli.kit.datasets import Scene
+from mpcli.run import watched
 from mpcli_radiance.nerf import NeRF
 from mpcli_radiance.nerf.views import share_of_views
 
@@ -34,7 +35,7 @@ def extract(
     steps = torch.linspace(-1, 1, PROBE + 1, device=device) * model.reach
     lattice = model.middle + torch.cartesian_prod(steps, steps, steps)
     with torch.inference_mode():
-        found = torch.cat([density(x) for x in lattice.split(AT_ONCE)])
+        found = torch.cat([density(x) for x in watched(lattice.split(AT_ONCE), "asking the density")])
     level = level or min(20.0, float(found.max()) / 2)
     solid = lattice[found > level] if (found > level).any() else lattice
     margin = 2 * model.reach / PROBE

@@ -11,6 +11,7 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from mpcli.errors import InputError
+from mpcli.run import watched
 from mpcli_rl.kit.stepping import EVALUATION, PICTURE, episode_seed, stored
 from mpcli_rl.kit.worlds import Make
 
@@ -35,7 +36,7 @@ def evaluate(
     """
     worlds = [make() for _ in range(min(episodes, 32))]
     returns = np.zeros(episodes)
-    waiting = iter(range(episodes))
+    waiting = watched(range(episodes), "episodes")
     playing: dict[int, int] = {}  # which world plays which episode
     states: dict[int, Any] = {}
 

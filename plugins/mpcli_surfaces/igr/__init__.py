@@ -46,7 +46,7 @@ from mpcli.kit.pictures import tiles
 from mpcli.kit.randomness import generator
 from mpcli.kit.rays import intersect_box
 from mpcli.kit.sphere_tracing import trace
-from mpcli.run import ANIMATIONS, Run, Trained
+from mpcli.run import ANIMATIONS, Run, Trained, watched
 from mpcli_surfaces.igr.equations import gradcheck as gradcheck
 from mpcli_surfaces.mesh import FRONT, UP
 
@@ -271,7 +271,7 @@ def render(
     ).to(low.device)
 
     pictures = []
-    for camera in range(len(cameras)):  # at twice the size, then averaged over pixels
+    for camera in watched(range(len(cameras)), "frames"):  # at twice the size, then averaged over pixels
         origins, directions = (ray.reshape(-1, 3) for ray in cameras[camera].rays())
         origins = middle + reach * origins
         near, far = intersect_box(origins, directions, low, high)
