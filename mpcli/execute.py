@@ -12,6 +12,7 @@ from mpcli import curves, distributed, files, heap, options, record, seeds, stor
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import Finished, InputError
+from mpcli.notices import told_by
 from mpcli.options import Common, Signature
 from mpcli.registry import TRAINING, Page, spoken
 from mpcli.run import Run, Trained
@@ -124,7 +125,8 @@ def _first(
         else:
             seed_everything(common.seed)
             try:
-                request.function(**request.signature.arguments(values, run, trained))
+                with told_by(run):
+                    request.function(**request.signature.arguments(values, run, trained))
             finally:
                 if training and run.saved:
                     curves.draw(run)
@@ -142,7 +144,8 @@ def _evaluate(
             Path(folder), seed=common.seed, device=where, out=file, quiet=common.quiet, page=page.name, options=values
         )
         seed_everything(common.seed)
-        request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
+        with told_by(run):
+            request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {
         "result": run.metrics,
