@@ -12,6 +12,7 @@ from mpcli import curves, distributed, files, heap, options, record, seeds, stor
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import Finished, InputError
+from mpcli.notices import told_by
 from mpcli.options import Common, Signature
 from mpcli.progress import telling
 from mpcli.registry import TRAINING, Page, spoken
@@ -125,7 +126,7 @@ def _first(
         else:
             seed_everything(common.seed)
             try:
-                with telling(run.teller):
+                with telling(run.teller), told_by(run):
                     request.function(**request.signature.arguments(values, run, trained))
             finally:
                 if training and run.saved:
@@ -151,7 +152,7 @@ def _evaluate(
             options=values,
         )
         seed_everything(common.seed)
-        with telling(run.teller):
+        with telling(run.teller), told_by(run):
             request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["mpcli.plugins"]
 ORDER = list(ENTRIES.values())  # as written: reading order
 CHAPTERS = list(dict.fromkeys(entry.partition(".")[0] for entry in ORDER))
-TYPES = ("mpcli.errors", "mpcli.checks", "mpcli.run")
+TYPES = ("mpcli.errors", "mpcli.checks", "mpcli.run", "mpcli.notices")
 FILES = [path for folder in ("mpcli", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 

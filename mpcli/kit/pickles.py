@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from mpcli.errors import InputError
+from mpcli.kit.limits import afford
 
 
 class Record:
@@ -78,6 +79,7 @@ def load(path: Path) -> Any:
         InputError: the file cannot be read, is no pickle, is cut short, would run code, or contradicts itself.
     """
     try:
+        afford(path, path.stat().st_size)
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); right would be a readable file") from error
@@ -173,12 +175,16 @@ class _Reader(pickle.Unpickler):
 class _Builder:
     """Turns what the unpickler left into values; each object once, so that sharing stays sharing.
 
-    `budget` bounds the bytes of all arrays: a few opcodes can make another array of the bytes of an earlier one.
+    `budget` bounds the bytes of all arrays: a few opcodes can make another array of the bytes of an earlier one. It
+    bounds the entries of what is nested too, counted as if nothing were shared: ten lists of ten lists of ... are short
+    here, and endless to whoever walks over them.
     """
 
     def __init__(self, budget: int) -> None:
         self._done: dict[int, tuple[Any, Any]] = {}
+        self._entries: dict[int, int] = {}
         self._budget = budget
+        self._most = 16 * budget + 1000
 
     def spend(self, size: int) -> None:
         self._budget -= size
@@ -211,7 +217,15 @@ class _Builder:
         else:
             raise ValueError(f"a {type(item).__name__} where a value was expected")
         self._done[id(item)] = (item, result)
+        self._count(item)
         return result
+
+    def _count(self, item: Any) -> None:
+        parts = [*item.keys(), *item.values()] if isinstance(item, dict) else item
+        if isinstance(item, (dict, list, tuple, set, frozenset)):
+            self._entries[id(item)] = 1 + sum(self._entries.get(id(part), 1) for part in parts)
+            if self._entries[id(item)] > self._most:
+                raise ValueError("its lists hold each other over and over")
 
     def record(self, item: Record) -> Any:
         module, _, name = item.name.rpartition(".")

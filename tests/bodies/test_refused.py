@@ -1,9 +1,14 @@
 """Motions, keypoints, joints and scans that are wrong: one sentence, exit 2, nothing written."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
+import scipy.sparse
+
+from mpcli.errors import InputError
+from mpcli_bodies.smpl.files import read_body
 
 MOTION = {"poses": np.zeros((4, 156)), "trans": np.zeros((4, 3)), "mocap_framerate": 60.0, "betas": np.zeros(16)}
 
@@ -98,3 +103,19 @@ def test_a_scan(mpcli, tmp_path, name, text):
 
 def test_a_scan_that_is_not_there(mpcli, tmp_path):
     refused(mpcli, tmp_path, ["fit-smpl", "smplify", "--data", "nowhere.ply"], ["nowhere.ply"])
+
+
+def test_a_motion_with_objects_that_nobody_needs_is_read(mpcli, tmp_path):
+    objects = np.array([{"a": 1}], dtype=object)
+    np.savez(tmp_path / "stageii.npz", **MOTION | {"markers_latent_vids": objects}, allow_pickle=True)
+    result = mpcli("render", "smpl", "--pose", "stageii.npz", "--out", "m.ply")
+    assert result.code == 0, result.err
+
+
+def test_a_sparse_matrix_of_a_size_that_the_others_do_not_have(tmp_path):
+    values = {"v_template": np.eye(3), "shapedirs": np.zeros((3, 3, 1)), "posedirs": np.zeros((3, 3, 9)),
+              "weights": np.full((3, 2), 0.5), "kintree_table": np.array([[-1, 0], [0, 1]]), "f": np.array([[0, 1, 2]]),
+              "J_regressor": scipy.sparse.csc_matrix((10**7, 10**5))}  # fmt: skip
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(values, 2))
+    with pytest.raises(InputError, match=r"J_regressor has shape \(10000000, 100000\); right would be \(2, 3\)"):
+        read_body(tmp_path / "b.pkl")

@@ -1,9 +1,11 @@
 """Pictures: the values and splits that the readers promise, real files, and every way a file can be wrong."""
 
+import functools
 import gzip
 import os
 import pickle
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -511,14 +513,20 @@ def test_arrays_are_read_back(tmp_path):
 def test_arrays_that_are_wrong(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, a=np.zeros(100), b=np.array([{}], dtype=object))
-    with pytest.raises(InputError, match=r"a\.npz: is no readable \.npz \(it holds Python objects\); right would be"):
+    found = read_npz(path)  # what nobody asks for does no harm
+    assert list(found) == ["a", "b"] and not found["a"].any()
+    with pytest.raises(InputError, match=r"a\.npz: its b holds Python objects, which are not read; right would be"):
+        found["b"]
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.npy", b"")
+    with pytest.raises(InputError, match=r"a\.npz: is no readable \.npz \(it has a\.npy twice\)"):
         read_npz(path)
     np.savez(path, a=np.zeros(100))
     whole = path.read_bytes()
     for end in (0, 10, 400, len(whole) - 1):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError, match=r"a\.npz: is no readable \.npz"):
-            read_npz(path)
+            read_npz(path)["a"]
     array = tmp_path / "a.npy"
     np.save(array, np.zeros(100))
     whole = array.read_bytes()
@@ -529,3 +537,18 @@ def test_arrays_that_are_wrong(tmp_path):
     array.write_bytes(whole.replace(b"(100,), }      ", b"(10000000000,)}"))
     with pytest.raises(InputError, match=r"promises \(10000000000,\) of float64, and 800 bytes follow"):
         read_npy(array)
+
+
+def test_sizes_are_held_against_the_limit_before_they_are_paid_for(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(40_000))
+    np.save(tmp_path / "a.npy", np.zeros(40_000))
+    Image.new("1", (1000, 1000)).save(tmp_path / "a.png")
+    assert len(read_npz(tmp_path / "a.npz")["a"]) == len(read_npy(tmp_path / "a.npy")) == 40_000
+    monkeypatch.setenv("MPCLI_MAX_BYTES", "200000")
+    readers = (lambda path: read_npz(path)["a"], read_npy, functools.partial(read_image, mode="L"))
+    for name, read in zip(("a.npz", "a.npy", "a.png"), readers, strict=True):
+        with pytest.raises(InputError, match=rf"{name}: .* asks for \d+ bytes of memory and the limit is 200000"):
+            read(tmp_path / name)
+    monkeypatch.setenv("MPCLI_MAX_BYTES", "much")
+    with pytest.raises(InputError, match="MPCLI_MAX_BYTES: 'much' is no number of bytes"):
+        read_npy(tmp_path / "a.npy")

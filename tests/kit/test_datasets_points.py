@@ -1,7 +1,9 @@
 """Point clouds and meshes: each format against what was written into it, real files, and files that are wrong."""
 
+import contextlib
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from PIL import Image
 
 from mpcli.errors import InputError
 from mpcli.kit import datasets
+from mpcli.kit.datasets.clouds import lzf
+from mpcli.notices import Notice
 
 RANDOM = np.random.RandomState(0)
 XYZ = RANDOM.randn(7, 3).astype(np.float32)
@@ -474,3 +478,29 @@ def test_gltf_may_not_read_other_folders(tmp_path):
     (folder / "a.gltf").write_text(json.dumps({"buffers": [{"uri": "../secret.bin", "byteLength": 100}]}))
     with pytest.raises(InputError, match=r"a\.gltf: refers to '\.\./secret\.bin', outside"):
         datasets.load(str(folder / "a.gltf"), trimesh.Trimesh)
+
+
+# PCD as PCL compresses it
+
+
+def test_lzf_repeats_what_came_before():
+    # Three literals, a copy of 3 from 3 back, and one of 9 from 1 back, which reaches into itself.
+    assert lzf(b"\2abc" + bytes([1 << 5, 2]) + bytes([7 << 5, 0, 0]), 15, Path("a")) == b"abcabc" + b"c" * 9
+    for wrong in (b"\2ab", bytes([1 << 5, 2]), b"\2abc", b"\2abc" + bytes([1 << 5])):
+        with pytest.raises(InputError, match="its compressed data is damaged"):
+            lzf(wrong, 6, Path("a"))
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_compressed_pcd_and_one_with_gaps(tmp_path, gap):
+    xyz = np.arange(24, dtype="<f4").reshape(8, 3)
+    if gap:
+        xyz[3] = np.nan
+    plain = xyz.T.tobytes()
+    packed = b"".join(bytes([len(plain[i : i + 32]) - 1]) + plain[i : i + 32] for i in range(0, len(plain), 32))
+    head = b"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nWIDTH 8\nHEIGHT 1\nPOINTS 8\nDATA binary_compressed\n"
+    (tmp_path / "a.pcd").write_bytes(head + struct.pack("<II", len(packed), len(plain)) + packed)
+    told = pytest.warns(Notice, match="1 of 8 points are nan") if gap else contextlib.nullcontext()
+    with told:
+        found = datasets.load(str(tmp_path / "a.pcd"), datasets.Points)
+    np.testing.assert_array_equal(found.xyz.numpy(), xyz[~np.isnan(xyz[:, 0])])

@@ -322,10 +322,12 @@ def test_sparse_matrices_with_indices_outside(tmp_path, key):
 
 def test_lists_that_contain_themselves_and_each_other(tmp_path):
     shared = ["leaf"]
-    for _ in range(60):
-        shared = [shared, shared]  # 2^60 leaves if each was read by itself
-    found = pickles.load(written(tmp_path, pickle.dumps(shared)))
+    found = pickles.load(written(tmp_path, pickle.dumps([shared, shared])))
     assert found[0] is found[1]
+    for _ in range(60):
+        shared = [shared, shared]  # 2^60 leaves for whoever walks over it
+    with pytest.raises(InputError, match="its lists hold each other over and over"):
+        pickles.load(written(tmp_path, pickle.dumps(shared)))
     loop = []
     loop.append(loop)
     found = pickles.load(written(tmp_path, pickle.dumps(loop)))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
 from mpcli.kit.datasets.door import admitted
+from mpcli.kit.datasets.files import there
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
@@ -69,7 +70,7 @@ def _read(spec: str, kinds: tuple[type, ...]) -> Any:
     name, _, argument = spec.partition(":")
     if name not in entries:
         # A path may end in the @SIZE that some readers take.
-        path = next((p for p in (spec, spec.rpartition("@")[0]) if p and Path(p).expanduser().exists()), None)
+        path = next((p for p in (spec, spec.rpartition("@")[0]) if p and there(Path(p).expanduser())), None)
         reader = _reader_of_path(Path(path).expanduser(), {kind.__name__ for kind in kinds}) if path else None
         if reader is None:
             raise InputError(_unknown(spec, name, entries, {kind.__name__ for kind in kinds} != {"Table"}))

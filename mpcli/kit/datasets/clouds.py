@@ -6,6 +6,7 @@ Turk, The PLY Polygon File Format, 1994. Rusu and Cousins, 3D is here: Point Clo
 """
 
 import io
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import torch
 from mpcli.errors import InputError
 from mpcli.kit.datasets.files import located, read_bytes, read_npy, read_npz, read_numbers, read_text
 from mpcli.kit.datasets.types import Points
+from mpcli.kit.limits import afford
+from mpcli.notices import notice
 
 Columns = dict[str, np.ndarray]
 
@@ -255,9 +258,79 @@ def _read_pcd(path: Path) -> Columns:
         columns = {name: table[:, i] for i, (name, _) in enumerate(fields)} if count else {}
     elif header["DATA"] == ["binary"]:
         columns = _structured(data, start, count, [(name, "<" + code) for name, code in fields], path)
+    elif header["DATA"] == ["binary_compressed"]:
+        columns = _compressed(data, start, count, [(name, "<" + code) for name, code in fields], path)
     else:
-        raise InputError(f"{path}: its DATA is {' '.join(header['DATA'])[:40]}; right would be ascii or binary")
+        found = " ".join(header["DATA"])[:40]
+        raise InputError(f"{path}: its DATA is {found}; right would be ascii, binary or binary_compressed")
+    columns = _without_gaps(columns, path)
+    count = len(columns["x"]) if "x" in columns else count
     return _from_columns(columns, names, count, path)
+
+
+def _compressed(data: bytes, start: int, count: int, fields: list[tuple[str, str]], path: Path) -> Columns:
+    """The columns of binary_compressed: two lengths, then all values of a field after all of the one before."""
+    packed, unpacked = struct.unpack_from("<II", data, start) if len(data) >= start + 8 else (0, 0)
+    wanted = count * np.dtype(fields).itemsize
+    if unpacked != wanted or packed != len(data) - start - 8:
+        raise InputError(
+            f"{path}: promises {packed} bytes for {unpacked}, has {max(0, len(data) - start - 8)}, and {count} points "
+            f"need {wanted}; right would be a whole file"
+        )
+    afford(path, wanted, "its data")
+    plain, columns, place = lzf(data[start + 8 :], wanted, path), {}, 0
+    for name, code in fields:
+        columns[name] = np.frombuffer(plain, code, count, place)
+        place += columns[name].nbytes
+    return columns
+
+
+def lzf(data: bytes, size: int, path: Path) -> bytes:
+    """The `size` bytes that LibLZF compressed: runs of literals, and copies of what came up to 8191 bytes before.
+
+    Raises:
+        InputError: it is cut short, goes back too far, or gives another number of bytes.
+    """
+    plain, place = bytearray(), 0
+    try:
+        while place < len(data) and len(plain) <= size:
+            control = data[place]
+            place += 1
+            if control < 32:
+                run = data[place : place + control + 1]
+                if len(run) <= control:
+                    raise IndexError
+                plain += run
+                place += control + 1
+                continue
+            length = control >> 5
+            if length == 7:
+                length += data[place]
+                place += 1
+            back = ((control & 31) << 8) + data[place] + 1
+            place += 1
+            if back > len(plain):
+                raise IndexError
+            copied = plain[len(plain) - back : len(plain) - back + length + 2]
+            # A copy may reach into itself, and then repeats.
+            plain += (copied * ((length + 2) // len(copied) + 1))[: length + 2]
+    except IndexError:
+        plain = bytearray()
+    if len(plain) != size:
+        raise InputError(f"{path}: its compressed data is damaged; right would be what PCL writes")
+    return bytes(plain)
+
+
+def _without_gaps(columns: Columns, path: Path) -> Columns:
+    """The rows with a place: depth cameras write nan for the pixels where they saw nothing."""
+    if not {"x", "y", "z"} <= set(columns):
+        return columns
+    xyz = np.stack([np.asarray(columns[axis], np.float64) for axis in "xyz"], axis=1)
+    seen = np.logical_not(np.isnan(xyz).all(axis=1))
+    if not seen.all() and seen.any():
+        notice(f"{path}: {int((~seen).sum())} of {len(seen)} points are nan, where nothing was seen, and are left out")
+        return {name: values[seen] for name, values in columns.items()}
+    return columns
 
 
 def _read_xyz(path: Path) -> Columns:

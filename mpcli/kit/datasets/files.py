@@ -4,11 +4,14 @@ No size, count or path in a file is believed before it is held against the file 
 `InputError` that names the file, what is wrong in it and what would be right.
 """
 
+import contextlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mpcli.errors import InputError
+from mpcli.kit.limits import afford
 
 # Deflate, in PNG as in gzip, cannot shrink anything further than this.
 MAX_RATIO = 1032
@@ -29,6 +33,14 @@ def no_argument(name: str, argument: str) -> None:
         raise InputError(f"{name}:{argument}: {name} takes nothing behind its name; right would be {name}")
 
 
+def there(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that cannot be one, too long or with a zero byte, is not there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def located(name: str, argument: str, *, folder: bool) -> Path:
     """The file or folder behind the colon of a dataset.
 
@@ -40,7 +52,7 @@ def located(name: str, argument: str, *, folder: bool) -> Path:
     if not argument:
         raise InputError(f"{name}: the {what} is missing; right would be {example}")
     path = Path(argument).expanduser()
-    if not path.exists():
+    if not there(path):
         raise InputError(f"{path}: there is no such {what}; right would be {example} with an existing {what}")
     if path.is_dir() != folder:
         raise InputError(f"{path}: is a {'file' if folder else 'folder'}; right would be {example} with a {what}")
@@ -50,7 +62,7 @@ def located(name: str, argument: str, *, folder: bool) -> Path:
 def located_with_size(name: str, argument: str) -> tuple[Path, int | None]:
     """The folder behind the colon, and the number of pixels that may stand behind it: `DIR@SIZE`."""
     path, at, size = argument.rpartition("@")
-    if not at or Path(argument).expanduser().exists():
+    if not at or there(Path(argument).expanduser()):
         return located(name, argument, folder=True), None
     if not size.isdecimal() or not 1 <= int(size) <= 2**14:
         raise InputError(f"{name}:{argument}: {size} is no size; right would be {name}:DIR@64, in pixels")
@@ -76,6 +88,7 @@ def read_bytes(path: Path) -> bytes:
         InputError: it cannot be read.
     """
     try:
+        afford(path, path.stat().st_size)
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); right would be a readable file") from error
@@ -99,65 +112,119 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, is not JSON, or holds something other than an object.
     """
-    try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); right would be one JSON object") from error
+    value = parsed_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a JSON {type(value).__name__}; right would be an object")
     return value
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, without unpickling anything.
+def parsed_json(path: Path) -> Any:
+    """Whatever a JSON file holds; a whole number beyond 18 digits becomes a float, which may be infinite.
 
     Raises:
-        InputError: it cannot be read, is no .npz, is cut short, or holds Python objects.
+        InputError: it cannot be read or is not JSON.
     """
-    arrays = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path))) as archive:
-            for member in archive.infolist():
-                if not member.filename.endswith(".npy"):
-                    continue
-                # The directory of the archive may lie about the size, but not further than deflate can shrink.
-                if member.file_size > MAX_RATIO * member.compress_size + 1024:
-                    raise ValueError(f"{member.filename} claims {member.file_size} bytes")
-                arrays[member.filename.removesuffix(".npy")] = _npy(archive.read(member))
-    except InputError:
-        raise
-    except Exception as error:  # zipfile and zlib have many ways of failing on a damaged archive
-        raise InputError(
-            f"{path}: is no readable .npz ({_reason(error)}); right would be what numpy.savez writes"
-        ) from error
-    return arrays
+        return json.loads(read_text(path), parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({_reason(error)}); right would be a JSON file") from error
+
+
+class Npz:
+    """The arrays of a .npz file, each read when it is asked for; nothing is unpickled.
+
+    Raises:
+        InputError: the file cannot be read, is no .npz, or names a member twice; later, if an array that is asked
+            for is damaged, too large, or holds Python objects, which are none of anybody's business until then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        self._members = {member.filename.removesuffix(".npy"): member for member in members}
+        if len(self._members) != len(members):
+            twice, _ = Counter(member.filename for member in members).most_common(1)[0]
+            raise self._wrong(f"it has {twice} twice")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._members
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        member = self._members[key]
+        with self._opened() as archive, io.BufferedReader(archive.open(member)) as stream:  # type: ignore[type-var]
+            return _npy(stream, member.file_size, self.path, f"{self.path}: its {key}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The array, or `default` where there is none of that name."""
+        return self[key] if key in self._members else default
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                yield archive
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, zlib and numpy have many ways of failing on a damaged archive
+            raise self._wrong(_reason(error)) from error
+
+    def _wrong(self, reason: str) -> InputError:
+        return InputError(f"{self.path}: is no readable .npz ({reason}); right would be what numpy.savez writes")
+
+
+def read_npz(path: Path) -> Npz:
+    """The arrays of a .npz file, each read when it is asked for.
+
+    Raises:
+        InputError: as `Npz` says.
+    """
+    return Npz(path)
 
 
 def read_npy(path: Path) -> np.ndarray:
     """The array of a .npy file, without unpickling anything.
 
     Raises:
-        InputError: it cannot be read, is no .npy, is cut short, or holds Python objects.
+        InputError: it cannot be read, is no .npy, is cut short, is too large, or holds Python objects.
     """
     try:
-        return _npy(read_bytes(path))
-    except (ValueError, MemoryError) as error:
-        raise InputError(f"{path}: is no readable .npy ({error}); right would be what numpy.save writes") from error
+        with path.open("rb") as stream:
+            return _npy(stream, os.fstat(stream.fileno()).st_size, path, f"{path}: it")
+    except InputError:
+        raise
+    except Exception as error:  # numpy parses the header as Python, which fails in its own ways
+        raise InputError(
+            f"{path}: is no readable .npy ({_reason(error)}); right would be what numpy.save writes"
+        ) from error
 
 
-def _npy(data: bytes) -> np.ndarray:
-    stream = io.BytesIO(data)
+def _npy(stream: io.BufferedIOBase, size: int, path: Path, where: str) -> np.ndarray:
+    """The array in a stream of `size` bytes, whose header is held against them first."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"format version {version}")
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    body = data[stream.tell() :]
-    if len(body) != math.prod(shape) * dtype.itemsize or dtype.itemsize == 0:
-        raise ValueError(f"its header promises {shape} of {dtype}, and {len(body)} bytes follow")
-    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()
+        raise InputError(f"{where} holds Python objects, which are not read; right would be an array of numbers")
+    follow, wanted = size - stream.tell(), math.prod(shape) * dtype.itemsize
+    if follow != wanted or dtype.itemsize == 0 or min(shape, default=1) < 0:
+        raise ValueError(f"its header promises {shape} of {dtype}, and {follow} bytes follow")
+    afford(path, wanted, "an array")
+    body = bytearray(wanted)
+    filled = memoryview(body)
+    while filled and (count := stream.readinto(filled)):
+        filled = filled[count:]
+    if filled or stream.read(1):
+        raise ValueError(f"it is {len(filled)} bytes short")
+    return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def read_numbers(text: str, path: Path, what: str) -> np.ndarray:
@@ -183,10 +250,14 @@ def open_image(path: Path) -> Image.Image:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such picture; right would be an existing PNG or JPEG file")
+    # Pillow's own limit would warn and then refuse by the number of pixels alone; the one here is that of `afford`.
+    pixels, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         image = Image.open(path, formats=("PNG", "JPEG"))
     except Exception as error:
         raise InputError(f"{path}: is no PNG or JPEG picture; right would be one") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = pixels
     if image.mode.startswith(("I", "F")):
         image.close()
         raise InputError(f"{path}: has 16 bits a channel; right would be 8")
@@ -196,6 +267,11 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(
             f"{path}: claims {width}x{height} pixels in {path.stat().st_size} bytes; right would be a whole picture"
         )
+    try:
+        afford(path, 4 * width * height, f"a picture of {width}x{height} pixels")
+    except InputError:
+        image.close()
+        raise
     return image
 
 

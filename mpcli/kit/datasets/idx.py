@@ -18,6 +18,7 @@ from mpcli.errors import InputError
 from mpcli.kit.datasets.files import MAX_RATIO, located
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Images, Pictures
+from mpcli.kit.limits import afford
 
 UNSIGNED_BYTES = 8
 
@@ -91,6 +92,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
             if not packed and longest == head + count and count > 0:
                 # Copied on write: nothing that is done to the array reaches the file.
                 return np.memmap(path, np.uint8, "c", head, shape)
+            afford(path, count if count <= longest else 0, "its array")
             # One byte more shows that nothing follows.
             body = bytearray(count + 1 if 0 <= count <= longest else 0)
             found = stream.readinto(body) if body else 0

@@ -7,7 +7,6 @@ Cao, Hidalgo, Simon, Wei and Sheikh, OpenPose: Realtime Multi-Person 2D Pose Est
 Lin et al., Microsoft COCO: Common Objects in Context, 2014. arXiv:1405.0312
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.files import read_npz, read_text
+from mpcli.kit.datasets.files import parsed_json, read_npz
 
 COCO_17 = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -69,10 +68,7 @@ def read(path: Path) -> list[Keypoints]:
     Raises:
         InputError: the file is no JSON of these formats, a number is missing or not finite, or nobody is in it.
     """
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); right would be OpenPose's or COCO's keypoints") from error
+    content = parsed_json(path)
     if isinstance(content, dict) and isinstance(content.get("people"), list):
         canvas = _canvas(path, content)
         found = [_openpose(path, number, person, canvas) for number, person in enumerate(content["people"])]

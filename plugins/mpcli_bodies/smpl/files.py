@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.resources
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit import pickles
-from mpcli.kit.datasets.files import read_npz
+from mpcli.kit.datasets.files import Npz, read_npz
+from mpcli.kit.limits import afford
 
 Array = np.ndarray
 
@@ -63,12 +64,14 @@ def read_body(path: Path | None = None) -> Body:
             f"{path}: a body is a .npz or .pkl file with SMPL's keys, not {path.suffix or 'without suffix'}"
         )
     content: Any = read_npz(path) if path.suffix == ".npz" else pickles.load(path)
-    if not isinstance(content, dict):
+    if not isinstance(content, (dict, Npz)):
         raise InputError(f"{path}: holds a {type(content).__name__}; a body is a dictionary with {', '.join(KEYS)}")
     missing = [key for key in KEYS if key not in content]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; a body has the keys {', '.join(KEYS)}")
-    values = {key: _numbers(path, key, content[key]) for key in KEYS}
+    found = {key: content[key] for key in KEYS}
+    _sizes_agree(path, found)
+    values = {key: _numbers(path, key, value) for key, value in found.items()}
     template = values["v_template"]
     if template.ndim != 2 or template.shape[1] != 3 or not len(template):
         raise InputError(f"{path}: v_template has shape {template.shape}; right would be (vertices, 3)")
@@ -99,6 +102,19 @@ def read_body(path: Path | None = None) -> Body:
         faces=faces.astype(np.int64),
         landmarks=_landmarks(path, content, vertices),
     )
+
+
+def _sizes_agree(path: Path, found: Mapping[str, Any]) -> None:
+    """A sparse matrix says its shape in a few bytes: it must fit the arrays beside it before it is made dense."""
+    template, tree = (np.shape(found[key]) for key in ("v_template", "kintree_table"))
+    for key, value in found.items():
+        if scipy.sparse.issparse(value):
+            right = (tree[-1:] + template[:1])[:: -1 if key == "weights" else 1]
+            if value.shape != right:
+                raise InputError(
+                    f"{path}: {key} has shape {value.shape}; right would be {right}, as the others have it"
+                )
+            afford(path, 8 * math.prod(value.shape), key)
 
 
 def _numbers(path: Path, key: str, value: Any) -> Array:
@@ -134,7 +150,7 @@ def _tree(path: Path, table: Array) -> tuple[int, ...]:
     return tuple(parents)
 
 
-def _landmarks(path: Path, content: dict[str, Any], vertices: int) -> dict[str, int]:
+def _landmarks(path: Path, content: dict[str, Any] | Npz, vertices: int) -> dict[str, int]:
     if "landmarks" not in content:
         return _SMPL_LANDMARKS if vertices == 6890 else {}
     names, places = np.asarray(content.get("landmark_names", ())), np.asarray(content["landmarks"])
