@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from mpcli.errors import InputError
+from mpcli_rl.kit.held import Held
 
 LIMIT = 1000  # steps of an episode where the environment was registered without a limit
 MOST_STATES = 10**7  # a table larger than this is no table
@@ -36,7 +37,8 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
         name: a Gymnasium id, arguments behind it if need be: `FrozenLake-v1(map_name="8x8", is_slippery=False)`;
             `max_episode_steps=N` is one of them. `package:Id-v0` imports the package first, as in Gymnasium.
         observations, actions: the kinds that the caller can work with. Discrete ones arrive as 0 ... n-1, whatever the
-            environment counts from; a tuple of discrete parts is numbered in row-major order.
+            environment counts from; a tuple of discrete parts is numbered in row-major order. Images arrive as
+            [H, W, C], those of an environment that gives [C, H, W] too.
         render: make it for `record`; a display is not needed.
 
     Raises:
@@ -48,7 +50,7 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     identifier, arguments = _parse(name)
-    arguments = {"disable_env_checker": True} | arguments | ({"render_mode": "rgb_array"} if render else {})
+    arguments |= {"render_mode": "rgb_array"} if render else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # old versions are announced there; what matters is raised
@@ -57,6 +59,8 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
                 env = gym.make(identifier, **arguments | {"max_episode_steps": LIMIT})
     except gym.error.UnregisteredEnv as error:
         close = _closest(identifier)
+        if isinstance(error, gym.error.NamespaceNotFound) and not close:
+            raise InputError(f"--env {name}: there is no such environment; {error}") from error
         hint = f"did you mean {' or '.join(close)}?" if close else f"Gymnasium has {', '.join(_some()[:12])}, ..."
         raise InputError(f"--env {name}: there is no such environment; {hint}") from error
     except InputError as error:
@@ -64,6 +68,7 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
     except Exception as error:  # whatever the environment's own constructor raises
         what = str(error) if isinstance(error, gym.error.Error) else f"{type(error).__name__}: {error}"
         raise InputError(f"--env {name}: cannot be made ({what.strip().splitlines()[0]})") from error
+    env = Held(env, name)
     for what, space, kinds in (
         ("observations", env.observation_space, observations),
         ("actions", env.action_space, actions),
@@ -74,7 +79,7 @@ def make(name: str, observations: tuple[Kind, ...], actions: tuple[Kind, ...], r
             )
     if not (_plain(env.observation_space) and _plain(env.action_space)):
         env = _Numbered(env)
-    return env
+    return _ChannelsLast(env) if _channels_first(env.observation_space) else env
 
 
 def _parse(name: str) -> tuple[str, dict[str, Any]]:
@@ -144,6 +149,25 @@ class _Numbered(gym.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, *rest = self.env.step(self._moves.value(int(action)) if self._moves else action)
         return (self._states.number(observation) if self._states else observation), *rest
+
+
+def _channels_first(space: spaces.Space) -> bool:
+    """Whether images are [C, H, W]: there are fewer channels than rows or columns, as in stacked frames."""
+    shape: tuple[int, ...] = space.shape or ()
+    return len(shape) == 3 and shape[0] < min(shape[1:])
+
+
+class _ChannelsLast(gym.ObservationWrapper):
+    """Images [C, H, W] as [H, W, C]."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        space: Any = env.observation_space
+        low, high = (self.observation(bound) for bound in (space.low, space.high))
+        self.observation_space = spaces.Box(low, high, dtype=space.dtype)
+
+    def observation(self, observation: Any) -> Any:
+        return np.moveaxis(observation, 0, -1)
 
 
 class _Numbering:

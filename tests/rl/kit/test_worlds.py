@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.errors import InputError
+from mpcli.errors import Failed, InputError
 from mpcli_rl.kit import playing, stepping, worlds
 
 TABULAR = ("discrete",), ("discrete",)
@@ -304,3 +304,160 @@ def test_what_cannot_be_drawn_is_refused():
         warnings.simplefilter("ignore")
         with pytest.raises(InputError, match="Restless-v0"):
             playing.record(partial(worlds.make, "Restless-v0", *VECTOR, render=True), lambda s: np.ones(len(s), int), 0)
+
+
+# What an environment says, held against what it does.
+
+
+class Faulty(gym.Env):
+    """Ten steps of an observation of 0.5 and a reward of 1; then `fault` says what it does instead."""
+
+    observation_space = gym.spaces.Box(-1, 1, (3,))
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, fault, after=10):
+        self.fault, self.after = fault, after
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.taken = 0
+        if self.fault == "reset raises":
+            raise OSError("no such\ndevice")
+        observation = np.full(1 if self.fault == "one number" else 3, 0.5, np.float32)
+        return observation if self.fault == "reset without info" else (observation, {})
+
+    def step(self, action):
+        self.taken += 1
+        answer = [np.full(3, 0.5, np.float32), 1.0, False, False, {}]
+        if self.taken <= self.after:
+            return tuple(answer)
+        if self.fault == "raises":
+            raise RuntimeError("lost contact\nline two")
+        if self.fault == "exits":
+            raise SystemExit(3)
+        at, value = {
+            "shape": (0, np.zeros((1, 3), np.float32)),
+            "not a number": (0, np.full(3, np.nan, np.float32)),
+            "words": (0, np.array(["a", "b", "c"])),
+            "reward of shape (1,)": (1, np.ones(1)),
+            "no reward": (1, None),
+            "endless reward": (1, np.inf),
+            "double": (0, np.full(3, 0.5)),
+            "beyond": (0, np.full(3, 7, np.float32)),
+            "array of no dimensions": (1, np.array(1)),
+        }.get(self.fault, (4, {}))
+        answer[at] = value
+        return tuple(answer[:3] + answer[4:]) if self.fault == "four" else tuple(answer)
+
+
+class Uncertain(Corridor):
+    def step(self, action):
+        _, *rest = super().step(action)
+        return 10, *rest  # one more than there are
+
+
+class Shouting(Faulty):
+    """Declares bytes, hands back numbers in [0, 1]."""
+
+    observation_space = gym.spaces.Box(0, 255, (3,), np.uint8)
+
+
+class Whole(Corridor):
+    """Its one action is a whole number, and refuses any other."""
+
+    observation_space = gym.spaces.Box(0, 255, (1,), np.int64)
+    action_space = gym.spaces.Box(0, 4, (1,), np.int64)
+
+    def reset(self, **options):
+        return np.array([super().reset(**options)[0]]), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return np.array([int(action[0])]), float(action[0]), False, False, {}
+
+
+class Stacked(Restless):
+    """Four frames of 6 x 8 pixels, the newest brighter."""
+
+    observation_space = gym.spaces.Box(0, 255, (4, 6, 8), np.uint8)
+
+    def reset(self, *, seed=None, options=None):
+        return np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((4, 6, 8), np.uint8), {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _faulty():
+    kinds = {f"{kind.__name__}-v0": kind for kind in (Faulty, Uncertain, Shouting, Whole, Stacked)}
+    for name, kind in kinds.items():
+        gym.register(name, entry_point=kind)
+    yield
+    for name in kinds:
+        del gym.registry[name]
+
+
+def twenty(name, needs=VECTOR):
+    copies = stepping.Copies(partial(worlds.make, name, *needs), 1, seed=0)
+    for _ in range(20):
+        copies.step(np.zeros((1, *copies.action_space.shape), int))
+    return copies
+
+
+@pytest.mark.parametrize("after", [0, 10])
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        ("one number", InputError, r"observation of its reset is of shape \(1,\), but its space says \(3,\)"),
+        ("reset without info", InputError, r"its reset should return \(observation, info\)"),
+        ("reset raises", Failed, "its reset raised OSError: no such$"),
+        ("raises", Failed, "its step raised RuntimeError: lost contact$"),
+        ("exits", Failed, "its step raised SystemExit: 3"),
+        ("shape", InputError, r"observation of its step is of shape \(1, 3\), but its space says \(3,\)"),
+        ("not a number", InputError, "should be finite, not array"),
+        ("words", InputError, "holds <U1, but its space says float32"),
+        ("reward of shape (1,)", InputError, r"reward of its step should be a number, not array\(\[1.\]\)"),
+        ("no reward", InputError, "reward of its step should be a number, not None"),
+        ("endless reward", InputError, "reward of its step should be finite, not inf"),
+    ],
+)
+def test_a_fault_of_an_environment_is_one_sentence_with_its_name(fault, kind, says, after):
+    name = f'Faulty-v0(fault="{fault}", after={after})'
+    with pytest.raises(kind, match=says) as caught:
+        twenty(name)
+    assert str(caught.value).startswith(f"--env {name}: ") and "\n" not in str(caught.value)
+
+
+def test_an_environment_of_the_old_interface_is_told_what_gymnasium_says():
+    with pytest.raises(InputError, match=r"Faulty-v0.*old step API"):
+        twenty('Faulty-v0(fault="four", after=0)')
+    with pytest.raises(Failed, match=r"Faulty-v0.*its step raised ValueError: not enough values"):
+        twenty('Faulty-v0(fault="four")')
+
+
+@pytest.mark.parametrize("fault", ["double", "beyond", "array of no dimensions"])
+def test_what_means_the_same_is_taken(fault):
+    copies = twenty(f'Faulty-v0(fault="{fault}", after=0)')
+    assert copies.observation.dtype == np.float32 and copies.steps == 20
+
+
+def test_observations_beside_their_space_are_refused():
+    with pytest.raises(InputError, match=r"Shouting-v0\(fault=\"\"\): the observation of its reset holds float32, but"):
+        twenty('Shouting-v0(fault="")')
+    with pytest.raises(InputError, match="Uncertain-v0: the observation of its step should be one of 5 to 9"):
+        twenty("Uncertain-v0", TABULAR)
+
+
+def test_whole_number_actions_get_whole_numbers():
+    copies = stepping.Copies(partial(worlds.make, "Whole-v0", ("vector",), ("vector",)), 1, seed=0)
+    reached, reward, _ = copies.step(np.array([[2.7]], np.float32))
+    assert reached.tolist() == [[3.0]] and reward.tolist() == [3.0]
+
+
+def test_stacked_frames_arrive_as_channels_last():
+    copies = stepping.Copies(partial(worlds.make, "Stacked-v0", ("image",), ("discrete",)), 2, seed=0)
+    assert copies.observation.shape == (2, 6, 8, 4) and copies.observation[1, 5, 7].tolist() == [0, 1, 2, 3]
+    assert worlds.make("Picture-v0", ("image",), ("discrete",)).observation_space.shape == (4, 4, 3)
+
+
+def test_an_unknown_namespace_is_told_in_gymnasiums_words():
+    with pytest.raises(InputError, match=r"--env ALE/Pong-v5: .*installed the proper package for ALE"):
+        worlds.make("ALE/Pong-v5", ("image",), ("discrete",))
