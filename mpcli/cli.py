@@ -81,6 +81,7 @@ def build() -> TyperGroup:
     for name, function in shelf.COMMANDS.items():
         shelves.command(name, cls=BookCommand)(function)
     app.add_typer(shelves, name="runs")
+    app.command("report", cls=BookCommand)(shelf.report)
     app.command("datasets", cls=BookCommand)(shelf.datasets)
     app.command("help", cls=BookCommand, context_settings={"ignore_unknown_options": True})(_help)
     return typer.main.get_group(app)
