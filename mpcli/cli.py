@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -80,6 +81,7 @@ def build() -> TyperGroup:
     for name, function in shelf.COMMANDS.items():
         shelves.command(name, cls=BookCommand)(function)
     app.add_typer(shelves, name="runs")
+    app.command("report", cls=BookCommand)(shelf.report)
     app.command("datasets", cls=BookCommand)(shelf.datasets)
     app.command("help", cls=BookCommand, context_settings={"ignore_unknown_options": True})(_help)
     return typer.main.get_group(app)
@@ -93,9 +95,34 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _show_completion(wanted: bool) -> None:
+    if wanted:
+        from mpcli.completion import script
+
+        print(script(), end="")
+        raise typer.Exit
+
+
+def _install_completion(wanted: bool) -> None:
+    if wanted:
+        from mpcli.completion import install
+
+        print("\n".join(map(str, install())))
+        tell("mpcli: a shell that is started from here on completes")
+        raise typer.Exit
+
+
+def _eager(flag: str, callback: Callable[[bool], None], text: str) -> Any:
+    return typer.Option(flag, callback=callback, is_eager=True, help=text)
+
+
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    version: Annotated[bool, _eager("--version", _version, "Show the version and exit.")] = False,
+    install: Annotated[
+        bool, _eager("--install-completion", _install_completion, "Install completion for the shell in $SHELL.")
+    ] = False,
+    show: Annotated[
+        bool, _eager("--show-completion", _show_completion, "Print the script that completes in that shell.")
     ] = False,
 ) -> None:
     """What stands before the verb."""
@@ -137,6 +164,11 @@ def run(arguments: list[str]) -> int:
     if sys.stderr is None:  # closed by whoever started us
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
     try:
+        if shell := os.environ.get("_MPCLI_COMPLETE"):
+            from mpcli.completion import answer
+
+            print(answer(shell, arguments, build()), end="")
+            return 0
         with terminable():
             code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False, obj=tuple(arguments))
         sys.stdout.flush()

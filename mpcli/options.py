@@ -48,7 +48,7 @@ class Common:
 
 COMMON = tuple(values.of_fields(Common, "common"))
 RECORDED = ("seed", "device", "seeds")  # common options that a run's config.json holds, so a file may give them
-_ONLY_TRAINING = {field.name for field in dataclasses.fields(Common) if field.metadata}
+ONLY_TRAINING = {field.name for field in dataclasses.fields(Common) if field.metadata}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def parameters(signature: Signature, training: bool) -> list[inspect.Parameter]:
         flags = [f"{option.flag}/--no-{option.flag[2:]}" if option.type is bool else option.flag]
         found.append(_parameter(option, flags, "Options of this page"))
     for option in COMMON:
-        if training or option.name not in _ONLY_TRAINING:
+        if training or option.name not in ONLY_TRAINING:
             found.append(_parameter(option, [option.flag], "Options of every page"))
     return found
 

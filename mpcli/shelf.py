@@ -16,7 +16,7 @@ import typer
 
 from mpcli import files, store
 from mpcli.errors import InputError
-from mpcli.registry import find_source, get, pages, spoken
+from mpcli.registry import TRAINING, VERBS, find_source, get, pages, spoken
 from mpcli.tables import show
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON objects, one a line")]
@@ -75,8 +75,8 @@ def runs(
         show(("run", "page", "verb", "status", "steps", "metric", "age", "size"), [one.row for one in found])
 
 
-def find(text: str) -> Path:
-    """The run that a directory or a page names; of a page the newest.
+def find(text: str, verbs: tuple[str, ...] = VERBS) -> Path:
+    """The run that a directory or a page names; of a page the newest by one of the verbs, else the newest.
 
     Raises:
         InputError: there is none.
@@ -87,8 +87,9 @@ def find(text: str) -> Path:
         return path
     if text.replace("-", "_") in pages() or not path.exists():
         page = get(text).name
-        if newest := next(store.all_runs(page), None):
-            return newest[0]
+        found = list(store.all_runs(page))
+        if found:
+            return next((run for run, record in found if record.get("verb") in verbs), found[0][0])
         raise InputError(f"{text}: there is no run of {page} below {store.runs_root()}")
     raise InputError(f"{text}: is no run directory (it has no run.json); `mpcli runs` lists those that there are")
 
@@ -122,6 +123,21 @@ def compare(these: RunNames, as_json: AsJson = False) -> None:
     head = ["", *map(str, found)]
     table = [[name, *map(_cell, values)] for name, values in rows.items()]
     show(head, table) if sys.stdout.isatty() else show(head, [head, *table])
+
+
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run directory, or a page: its newest trained run")],
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="the page [default: RUN/report.html]")] = None,
+) -> None:
+    """Write one HTML page about a run: metrics, curves, pictures, command, options, the method; prints the file."""
+    from mpcli import webpage
+
+    directory = find(run, TRAINING)
+    path = out or directory / "report.html"
+    if path.suffix != ".html":
+        raise InputError(f"--out {path}: the report can be written as .html")
+    webpage.write(directory, path)
+    print(path)
 
 
 def remove(these: RunNames, yes: Yes = False) -> None:
