@@ -179,7 +179,7 @@ BINARY = "binary_little_endian"
         (
             "a.pcd",
             pcd("binary_compressed", bytes(200)),
-            "its DATA is binary_compressed; right would be ascii or binary",
+            "promises 0 bytes for 0",
         ),
         ("a.pcd", pcd("ascii", b"", size="4 4 4"), "its FIELDS, SIZE, TYPE, COUNT and POINTS do not fit"),
         ("a.pcd", pcd("ascii", b"", types="F F F F F F Q"), "its FIELDS, SIZE, TYPE, COUNT and POINTS do not fit"),
@@ -218,7 +218,7 @@ def test_clouds_that_are_wrong(tmp_path, name, content, message):
         ({"xyz": XYZ, "normals": NORMALS[:6]}, "has 6 normals for 7 xyz"),
         ({"xyz": XYZ, "normals": NORMALS * np.nan}, r"point 0 has the normals \[nan, nan, nan\]"),
         ({"xyz": XYZ[:0]}, "has no point"),
-        ({"xyz": np.array([None])}, "it holds Python objects"),
+        ({"xyz": np.array([None])}, "its xyz holds Python objects"),
     ],
 )
 def test_arrays_that_are_wrong(tmp_path, arrays, message):
@@ -504,3 +504,35 @@ def test_a_compressed_pcd_and_one_with_gaps(tmp_path, gap):
     with told:
         found = datasets.load(str(tmp_path / "a.pcd"), datasets.Points)
     np.testing.assert_array_equal(found.xyz.numpy(), xyz[~np.isnan(xyz[:, 0])])
+
+
+# Numbers keep their meaning
+
+
+@pytest.mark.parametrize("text", ["1,5 2,25 3\n-4,5 5 6e1\n", "1,5;2,25;3\n-4,5;5;6e1\n"])
+def test_decimal_commas(tmp_path, text):
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.warns(Notice, match=r"1,5 is read as 1\.5"):
+        found = datasets.load(str(tmp_path / "a.xyz"), datasets.Points)
+    assert found.xyz.tolist() == [[1.5, 2.25, 3.0], [-4.5, 5.0, 60.0]]
+
+
+@pytest.mark.parametrize("text", ["1,5,2\n2,3,4\n", "1, 5, 2\n2, 3, 4\n", "1.5,5,2 \n2,3,4\n"])
+def test_commas_between_numbers(tmp_path, text):
+    (tmp_path / "a.xyz").write_text(text)
+    assert datasets.load(str(tmp_path / "a.xyz"), datasets.Points).xyz[1].tolist() == [2, 3, 4]
+
+
+def test_coordinates_too_far_for_float32(tmp_path):
+    xyz = RANDOM.rand(50, 3) + np.array([694386.2, 5155487.5, 381.0])
+    np.save(tmp_path / "a.npy", xyz)
+    with pytest.raises(InputError, match=r"too far for float32; right .* \(694386, 5155487, 381\) is subtracted"):
+        datasets.load(str(tmp_path / "a.npy"), datasets.Points)
+    np.save(tmp_path / "a.npy", xyz - [694386, 5155487, 381])
+    assert len(datasets.load(str(tmp_path / "a.npy"), datasets.Points)) == 50
+
+
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 255), (np.float32, 1)])
+def test_white_is_the_largest_number(tmp_path, kind, white):
+    np.savez(tmp_path / "a.npz", xyz=np.eye(3), colours=np.array([[0, 0, 0], [white, 0, white], [0, 0, 0]], kind))
+    assert datasets.load(str(tmp_path / "a.npz"), datasets.Points).colours[1].tolist() == [1, 0, 1]
