@@ -6,9 +6,15 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
+from PIL import Image
 
 from mpcli.errors import InputError
-from mpcli_bodies.smpl.files import read_body
+from mpcli.notices import Notice
+from mpcli_bodies.kit import keypoints
+from mpcli_bodies.smpl import SMPL
+from mpcli_bodies.smpl.files import random_body, read_body, read_motion
+from mpcli_bodies.smplify.observed import Points
 
 MOTION = {"poses": np.zeros((4, 156)), "trans": np.zeros((4, 3)), "mocap_framerate": 60.0, "betas": np.zeros(16)}
 
@@ -119,3 +125,49 @@ def test_a_sparse_matrix_of_a_size_that_the_others_do_not_have(tmp_path):
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(values, 2))
     with pytest.raises(InputError, match=r"J_regressor has shape \(10000000, 100000\); right would be \(2, 3\)"):
         read_body(tmp_path / "b.pkl")
+
+
+@pytest.mark.parametrize("key", ["mocap_framerate", "mocap_frame_rate", "fps"])
+def test_the_frame_rate_under_each_of_its_names(tmp_path, key):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((4, 72)), **{key: 30.0})
+    assert read_motion(tmp_path / "m.npz").rate == 30
+
+
+def test_a_frame_rate_that_is_missing_is_told_and_two_that_differ_are_refused(tmp_path):
+    np.savez(tmp_path / "m.npz", poses=np.zeros((4, 72)))
+    with pytest.warns(Notice, match="does not say how many frames a second it has; 60 are taken"):
+        assert read_motion(tmp_path / "m.npz").rate == 60
+    np.savez(tmp_path / "m.npz", poses=np.zeros((4, 72)), fps=30, mocap_framerate=60.0)
+    with pytest.raises(InputError, match="mocap_framerate and fps differ"):
+        read_motion(tmp_path / "m.npz")
+
+
+def test_a_person_who_was_not_seen_and_a_picture_of_another_size(mpcli, tmp_path):
+    flat = [float(v) for k in range(25) for v in (9 * k, 7 * k, 1)]
+    people = [{"pose_keypoints_2d": []}, {"pose_keypoints_2d": flat}]
+    (tmp_path / "k.json").write_text(json.dumps({"people": people, "canvas_width": 300, "canvas_height": 200}))
+    command = ["fit-smpl", "smplify", "--data", "k.json", "--steps", "1"]
+    refused(mpcli, tmp_path, command, ["--person 0", "shows 1, counted from 0: 1"])
+    refused(mpcli, tmp_path, [*command, "--person", "1", "--size", "200,300"], ["k.json", "300x200", "200x300"])
+
+
+def test_the_hands_of_a_body_with_fingers_are_not_its_joints_22_and_23():
+    body = random_body(torch.Generator().manual_seed(0), joints=52)
+    names = keypoints.SMPL_24
+    assert "right_hand" not in Points(SMPL(body), body, names, torch.ones(24), "a.npz").names
+    body = random_body(torch.Generator().manual_seed(0), joints=24)
+    assert "right_hand" in Points(SMPL(body), body, names, torch.ones(24), "a.npz").names
+
+
+def test_a_picture_is_turned_as_its_camera_noted(mpcli, tmp_path):
+    photo = Image.new("RGB", (400, 300))
+    noted = photo.getexif()
+    noted[0x0112] = 6  # shown as 300 x 400
+    photo.save(tmp_path / "a.jpg", exif=noted)
+    flat = [float(v) for k in range(25) for v in (9 * k, 7 * k, 1)]
+    content = {"people": [{"pose_keypoints_2d": flat}], "canvas_width": 300, "canvas_height": 400}
+    (tmp_path / "k.json").write_text(json.dumps(content))
+    command = ["fit-smpl", "smplify", "--data", "k.json", "--image", "a.jpg", "--steps", "1", "--out", "fit.npz"]
+    result = mpcli(*command)
+    assert result.code == 0, result.err
+    assert np.load(tmp_path / "fit.npz")["centre"].tolist() == [150, 200]

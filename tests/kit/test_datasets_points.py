@@ -179,7 +179,7 @@ BINARY = "binary_little_endian"
         (
             "a.pcd",
             pcd("binary_compressed", bytes(200)),
-            "its DATA is binary_compressed; right would be ascii or binary",
+            "promises 0 bytes for 0",
         ),
         ("a.pcd", pcd("ascii", b"", size="4 4 4"), "its FIELDS, SIZE, TYPE, COUNT and POINTS do not fit"),
         ("a.pcd", pcd("ascii", b"", types="F F F F F F Q"), "its FIELDS, SIZE, TYPE, COUNT and POINTS do not fit"),
@@ -218,7 +218,7 @@ def test_clouds_that_are_wrong(tmp_path, name, content, message):
         ({"xyz": XYZ, "normals": NORMALS[:6]}, "has 6 normals for 7 xyz"),
         ({"xyz": XYZ, "normals": NORMALS * np.nan}, r"point 0 has the normals \[nan, nan, nan\]"),
         ({"xyz": XYZ[:0]}, "has no point"),
-        ({"xyz": np.array([None])}, "it holds Python objects"),
+        ({"xyz": np.array([None])}, "its xyz holds Python objects"),
     ],
 )
 def test_arrays_that_are_wrong(tmp_path, arrays, message):
@@ -290,7 +290,8 @@ def test_textures_are_kept(tmp_path):
     assert packed.visual.material.baseColorTexture.getpixel((1, 1))[:3] == (200, 100, 50)
     (tmp_path / "skin.png").unlink()
     # Without its texture it is still a mesh.
-    assert len(datasets.load(str(tmp_path / "quad.obj"), trimesh.Trimesh).faces) == 2
+    with pytest.warns(Notice, match=r"quad\.obj: refers to skin\.png, not there"):
+        assert len(datasets.load(str(tmp_path / "quad.obj"), trimesh.Trimesh).faces) == 2
 
 
 def test_colours_are_kept(tmp_path):
@@ -504,3 +505,71 @@ def test_a_compressed_pcd_and_one_with_gaps(tmp_path, gap):
     with told:
         found = datasets.load(str(tmp_path / "a.pcd"), datasets.Points)
     np.testing.assert_array_equal(found.xyz.numpy(), xyz[~np.isnan(xyz[:, 0])])
+
+
+# Numbers keep their meaning
+
+
+@pytest.mark.parametrize("text", ["1,5 2,25 3\n-4,5 5 6e1\n", "1,5;2,25;3\n-4,5;5;6e1\n"])
+def test_decimal_commas(tmp_path, text):
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.warns(Notice, match=r"1,5 is read as 1\.5"):
+        found = datasets.load(str(tmp_path / "a.xyz"), datasets.Points)
+    assert found.xyz.tolist() == [[1.5, 2.25, 3.0], [-4.5, 5.0, 60.0]]
+
+
+@pytest.mark.parametrize("text", ["1,5,2\n2,3,4\n", "1, 5, 2\n2, 3, 4\n", "1.5,5,2 \n2,3,4\n"])
+def test_commas_between_numbers(tmp_path, text):
+    (tmp_path / "a.xyz").write_text(text)
+    assert datasets.load(str(tmp_path / "a.xyz"), datasets.Points).xyz[1].tolist() == [2, 3, 4]
+
+
+def test_coordinates_too_far_for_float32(tmp_path):
+    xyz = RANDOM.rand(50, 3) + np.array([694386.2, 5155487.5, 381.0])
+    np.save(tmp_path / "a.npy", xyz)
+    with pytest.raises(InputError, match=r"too far for float32; right .* \(694386, 5155487, 381\) is subtracted"):
+        datasets.load(str(tmp_path / "a.npy"), datasets.Points)
+    np.save(tmp_path / "a.npy", xyz - [694386, 5155487, 381])
+    assert len(datasets.load(str(tmp_path / "a.npy"), datasets.Points)) == 50
+
+
+@pytest.mark.parametrize(("kind", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 255), (np.float32, 1)])
+def test_white_is_the_largest_number(tmp_path, kind, white):
+    np.savez(tmp_path / "a.npz", xyz=np.eye(3), colours=np.array([[0, 0, 0], [white, 0, white], [0, 0, 0]], kind))
+    assert datasets.load(str(tmp_path / "a.npz"), datasets.Points).colours[1].tolist() == [1, 0, 1]
+
+
+# What other programs write into OBJ and glTF
+
+
+def test_negative_indices_count_back_from_their_line(tmp_path):
+    triangle = "v {0} 0 0\nv {1} 0 0\nv {0} 1 0\nf -3 -2 -1\n"
+    (tmp_path / "a.obj").write_text(triangle.format(0, 1) + triangle.format(2, 3))
+    found = datasets.load(str(tmp_path / "a.obj"), trimesh.Trimesh)
+    assert found.triangles[:, :, 0].min(1).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["t.png", "T.PNG", r"C:\pictures\t.png", "t%2Epng"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_texture_under_the_name_that_another_machine_gave_it(tmp_path, name, is_there):
+    Image.new("RGB", (4, 4), (200, 10, 10)).save(tmp_path / "t.png")
+    if not is_there:
+        (tmp_path / "t.png").unlink()
+    (tmp_path / "a.mtl").write_text(f"newmtl m\nmap_Kd {name}\n")
+    (tmp_path / "a.obj").write_text(
+        "mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nf 1/1 2/2 3/3\n"
+    )
+    told = contextlib.nullcontext() if is_there else pytest.warns(Notice, match=r"refers to .*, not there")
+    with told:
+        found = datasets.load(str(tmp_path / "a.obj"), trimesh.Trimesh)
+    assert (getattr(found.visual.material, "image", None) is not None) == is_there
+
+
+def test_a_gltf_names_its_buffers_percent_encoded(tmp_path):
+    files = trimesh.creation.box().export(file_type="gltf")
+    tree = json.loads(files["model.gltf"])
+    for number, buffer in enumerate(tree["buffers"]):
+        (tmp_path / f"my box {number}.bin").write_bytes(files[buffer["uri"]])
+        buffer["uri"] = f"my%20box%20{number}.bin"
+    (tmp_path / "a.gltf").write_text(json.dumps(tree))
+    assert len(datasets.load(str(tmp_path / "a.gltf"), trimesh.Trimesh).faces) == 12

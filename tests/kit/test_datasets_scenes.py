@@ -16,6 +16,7 @@ from mpcli.kit import datasets
 from mpcli.kit.cameras import look_at, orbit, pinhole
 from mpcli.kit.datasets import colmap as reader
 from mpcli.kit.datasets.scenes import bounds_of_views
+from mpcli.notices import Notice
 
 # Blender
 
@@ -174,8 +175,8 @@ def text(content):
         (edited(lambda t: t.update(camera_angle_x=float("nan"))), "has the camera_angle_x nan"),
         (edited(lambda t: t.update(fl_x=0)), "has the fl_x 0.0; right would be a positive number"),
         (edited(lambda t: t.update(fl_x=5, w=-4)), "has the w -4.0; right would be a positive number"),
-        (edited(lambda t: t.update(k1=0.1)), "is of a lens that distorts"),
-        (edited(lambda t: t.update(camera_model="OPENCV_FISHEYE")), "is of a lens that distorts"),
+        (edited(lambda t: t.update(k3=0.1)), "is of a lens with k3 and k4"),
+        (edited(lambda t: t.update(camera_model="OPENCV_FISHEYE")), "is of a lens with OPENCV_FISHEYE"),
         (lambda f: (f / "train/r_1.png").write_bytes(b"hello"), r"r_1\.png: is no PNG or JPEG picture"),
         (lambda f: Image.new("RGB", (9, 6)).save(f / "train/r_1.png"), r"r_1\.png: is 9x6 and most others are 8x6"),
         (lambda f: (f / "transforms_train.json").unlink(), r"has no transforms_train\.json"),
@@ -567,3 +568,89 @@ def test_where_the_model_may_lie(shared_data, tmp_path, place):
             path.rename(folder / place / path.name)
     assert reader.find_model(folder) == folder / Path(place)
     assert len(datasets.load(f"colmap:{folder}", datasets.Scene).names) == 40
+
+
+# What a file says beside poses and lenses
+
+
+def ring_of(folder, frames=10, **shared):
+    (folder / "images").mkdir()
+    listed = []
+    for i in range(frames):
+        Image.new("RGB", (8, 6), (9 * i, 70, 70)).save(folder / "images" / f"f{i}.png")
+        pose = np.eye(4)
+        pose[:3, 3] = (0.1 * i, 0, 4)
+        listed.append({"file_path": f"images/f{i}.png", "transform_matrix": pose.tolist()})
+    tree = {"camera_angle_x": 0.8, "frames": listed} | shared
+    (folder / "transforms.json").write_text(json.dumps(tree))
+    return tree
+
+
+def test_the_split_that_a_file_names(tmp_path):
+    names = [f"images/f{i}.png" for i in range(10)]
+    ring_of(tmp_path, train_filenames=names[:6], val_filenames=names[6:7], test_filenames=names[8:])
+    with pytest.warns(Notice, match="1 of 10 frames are in none of"):
+        scene = datasets.load(f"{tmp_path}/transforms.json", datasets.Scene)
+    assert scene.split.train.tolist() == list(range(6)) and scene.split.validation.tolist() == [6]
+    assert [scene.names[i] for i in scene.split.test] == names[8:]
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [
+        ({"camera_model": "EQUIRECTANGULAR"}, "a lens with EQUIRECTANGULAR"),
+        ({"is_fisheye": True}, "a lens with is_fisheye"),
+        ({"k3": 0.1}, "a lens with k3 and k4"),
+        ({"w": 6, "h": 8}, r"f0\.png: is 8x6 where .* says 6x8"),
+        ({"camera_angle_y": 4.0}, "has the camera_angle_y 4.0"),
+        ({"train_filenames": ["images/f99.png"]}, "names 'images/f99.png', which no frame has"),
+        ({"test_filenames": ["images/f1.png"]}, "has no train_filenames"),
+    ],
+)
+def test_words_that_change_the_meaning_are_not_passed_over(tmp_path, shared, message):
+    ring_of(tmp_path, **shared)
+    with pytest.raises(InputError, match=message):
+        datasets.load(str(tmp_path), datasets.Scene)
+
+
+def test_words_that_are_not_used_are_told(tmp_path):
+    ring_of(tmp_path, aabb_scale=4, mask_kind="soft")
+    with pytest.warns(Notice, match=r"transforms\.json: mask_kind is not used"):
+        datasets.load(str(tmp_path), datasets.Scene)
+
+
+def test_both_opening_angles_and_the_paths_of_windows(tmp_path):
+    tree = ring_of(tmp_path, camera_angle_y=1.2)
+    for frame in tree["frames"]:
+        frame["file_path"] = frame["file_path"].replace("/", "\\")
+    (tmp_path / "transforms.json").write_text(json.dumps(tree))
+    focal = datasets.load(str(tmp_path), datasets.Scene).cameras.focal[0]
+    np.testing.assert_allclose(focal, [4 / math.tan(0.4), 3 / math.tan(0.6)], rtol=1e-6)
+
+
+def test_a_distorting_lens_of_transforms_is_undone_as_colmaps_is(tmp_path):
+    ring_of(tmp_path, camera_model="OPENCV", k1=0.1, p1=0.01)
+    bent = datasets.load(str(tmp_path), datasets.Scene)
+    focal = 4 / math.tan(0.4)
+    lens = reader.Lens(8, 6, (focal, focal, 4.0, 3.0, 0.1, 0.0, 0.01, 0.0))
+    (tmp_path / "straight").mkdir()
+    ring_of(tmp_path / "straight")
+    plain = datasets.load(str(tmp_path / "straight"), datasets.Scene)
+    images, cameras = reader.undistort(plain.images[:], plain.cameras, (lens,) * 10, tmp_path)
+    np.testing.assert_allclose(bent.images[:], images, atol=1 / 255)
+    np.testing.assert_allclose(bent.cameras.focal, cameras.focal, rtol=1e-6)
+
+
+def test_the_larger_of_two_models_and_a_missing_line_of_points(tmp_path):
+    for number, views in ((0, 2), (1, 5)):
+        (tmp_path / "sparse" / str(number)).mkdir(parents=True)
+        lines = "".join(f"{i} 1 0 0 0 0 0 2 1 my view {i}.png\n\n" for i in range(views))
+        (tmp_path / "sparse" / str(number) / "images.txt").write_text(lines)
+        (tmp_path / "sparse" / str(number) / "cameras.txt").write_text("1 PINHOLE 4 4 5 5 2 2\n")
+        (tmp_path / "sparse" / str(number) / "points3D.txt").write_text("")
+    with pytest.warns(Notice, match="has 2 models .* the largest, 1, is read"):
+        place = reader.find_model(tmp_path)
+    assert len(reader.read_model(place).names) == 5
+    (place / "images.txt").write_text(lines.replace("\n\n", "\n"))
+    with pytest.raises(InputError, match=r"line 2 is not the line of points that belongs to my view 0\.png"):
+        reader.read_model(place)

@@ -91,7 +91,7 @@ def _read(spec: str, kinds: tuple[type, ...]) -> Any:
 def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
     """The dataset that reads a file or folder as one of the kinds."""
     if "Scene" in kinds:
-        return "blender" if any(path.glob("transforms*.json")) else "colmap"
+        return "blender" if path.name == "transforms.json" or any(path.glob("transforms*.json")) else "colmap"
     if {"Points", "Trimesh"} <= kinds:
         from mpcli.kit.datasets.meshes import has_faces
 

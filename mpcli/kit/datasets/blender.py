@@ -17,12 +17,25 @@ import torch
 
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
-from mpcli.kit.datasets.files import inside, located_with_size, read_json
+from mpcli.kit.datasets.colmap import Lens, undistort
+from mpcli.kit.datasets.files import inside, located_with_size, read_json, there
 from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
 from mpcli.kit.datasets.split import Split
-from mpcli.kit.datasets.types import Scene, every_eighth
+from mpcli.kit.datasets.types import Pictures, Scene, every_eighth
+from mpcli.notices import notice
 
-DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+DISTORTION = ("k1", "k2", "p1", "p2")
+LENSES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+FILENAMES = {"train": "train_filenames", "validation": "val_filenames", "test": "test_filenames"}
+USED = {
+    "frames", "file_path", "transform_matrix", "camera_model", "camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx",
+    "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2", "is_fisheye", *FILENAMES.values(),
+}  # fmt: skip
+# What says nothing of where a pixel looks: sharpness, settings of other programs, numbers of their own.
+HARMLESS = {
+    "rotation", "sharpness", "aabb_scale", "scale", "offset", "applied_transform", "applied_scale", "ply_file_path",
+    "colmap_im_id", "orientation_override", "auto_scale_poses_override", "enable_depth_loading", "integer_depth_scale",
+}  # fmt: skip
 
 
 def blender(argument: str) -> Scene:
@@ -32,12 +45,14 @@ def blender(argument: str) -> Scene:
         InputError: a file or picture is missing or damaged, a matrix is no rotation and position, or a lens is
             unknown.
     """
-    folder, longest = located_with_size("blender", argument)
+    named = Path(argument).expanduser()
+    one = named if named.name == "transforms.json" and there(named) else None
+    folder, longest = located_with_size("blender", str(named.parent) if one else argument)
     files = {
         part: folder / f"transforms_{short}.json"
         for part, short in (("train", "train"), ("validation", "val"), ("test", "test"))
     }
-    files = {part: path for part, path in files.items() if path.exists()}
+    files = {part: path for part, path in files.items() if path.exists() and not one}
     if not files:
         files = {"train": folder / "transforms.json"}
     if "train" not in files or not files["train"].exists():
@@ -45,8 +60,11 @@ def blender(argument: str) -> Scene:
     frames: list[Frame] = []
     parts: dict[str, torch.Tensor] = {}
     for part, path in files.items():
-        found = _read_frames(path, folder)
-        parts[part] = torch.arange(len(frames), len(frames) + len(found))
+        found, split = _read_frames(path, folder)
+        if split and len(files) == 1:
+            parts |= split
+        else:
+            parts[part] = torch.arange(len(frames), len(frames) + len(found))
         frames += found
     if "test" not in parts:
         # The files that are there hold one block of frames each, and train comes first.
@@ -65,9 +83,16 @@ def blender(argument: str) -> Scene:
         height=height,
     )
     size = longer_side((width, height), longest)
+    images, cameras = read_pictures(paths, mode, size), cameras.resized(*size)
+    bent = np.array([frame.distortion() for frame in frames])
+    if bent.any():
+        lenses = torch.cat([cameras.focal, cameras.centre], 1).double().numpy()
+        each = tuple(Lens(*size, tuple(row)) for row in np.hstack([lenses, bent]).tolist())
+        undone, cameras = undistort(images[:], cameras, each, files["train"])
+        images = Pictures(undone.mul(255).round().byte())
     return Scene(
-        images=read_pictures(paths, mode, size),
-        cameras=cameras.resized(*size),
+        images=images,
+        cameras=cameras,
         split=Split(*(parts.get(part, torch.arange(0)) for part in ("train", "validation", "test"))),
         bounds=bounds_of_views(cameras),
         names=tuple(str(path.relative_to(folder)) for path in paths),
@@ -108,24 +133,37 @@ class Frame:
 
     def lens(self, width: int, height: int) -> tuple[float, float, float, float]:
         """(f_x, f_y, c_x, c_y) in pixels of a picture of `width` by `height`."""
-        if any(self._number(key, 0.0) != 0 for key in DISTORTION) or "FISHEYE" in str(self.values.get("camera_model")):
-            raise InputError(
-                f"{self.where} is of a lens that distorts; right would be undistorted pictures, no k1 or k2"
-            )
+        model = self.values.get("camera_model", "OPENCV")
+        if model not in LENSES or self.values.get("is_fisheye") or any(self._number(key, 0.0) for key in ("k3", "k4")):
+            bent = "is_fisheye" if self.values.get("is_fisheye") else model if model not in LENSES else "k3 and k4"
+            raise InputError(f"{self.where} is of a lens with {bent}; right would be one of {', '.join(LENSES)}")
         angle = self._number("camera_angle_x", None)
         focal = self._number("fl_x", None)
         # The numbers in pixels are of pictures of w by h, which may since have been scaled.
         across = width / self._positive("w", float(width))
         down = height / self._positive("h", float(height))
+        if abs(across - down) * max(width / across, height / down) > 2:
+            raise InputError(
+                f"{self.picture}: is {width}x{height} where {self.where} says {self.values.get('w')}x"
+                f"{self.values.get('h')}; right would be that size or the same proportions"
+            )
         if focal is not None:
             f_x = across * self._positive("fl_x", 0.0)
             f_y = down * self._positive("fl_y", focal)
         elif angle is not None and 0 < angle < math.pi:
             f_x = f_y = width / (2 * math.tan(angle / 2))
+            if (upright := self._number("camera_angle_y", None)) is not None:
+                if not 0 < upright < math.pi:
+                    raise InputError(f"{self.where} has the camera_angle_y {upright}; right would be from 0 to pi")
+                f_y = height / (2 * math.tan(upright / 2))
         else:
             raise InputError(f"{self.where} has no lens; right would be camera_angle_x from 0 to pi, or fl_x in pixels")
         c_x, c_y = self._number("cx", None), self._number("cy", None)
         return f_x, f_y, width / 2 if c_x is None else across * c_x, height / 2 if c_y is None else down * c_y
+
+    def distortion(self) -> tuple[float, ...]:
+        """(k1, k2, p1, p2) of the lens."""
+        return tuple(self._number(key, 0.0) or 0.0 for key in DISTORTION)
 
     def _number(self, key: str, default: float | None) -> float | None:
         value = self.values.get(key, default)
@@ -142,18 +180,44 @@ class Frame:
         return value
 
 
-def _read_frames(path: Path, folder: Path) -> list[Frame]:
+def _read_frames(path: Path, folder: Path) -> tuple[list[Frame], dict[str, torch.Tensor]]:
+    """The frames, and the split that the file itself may name."""
     tree = read_json(path)
     frames = tree.get("frames")
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{path}: has no frames; right would be a list of pictures with their matrices")
     shared = {key: value for key, value in tree.items() if key != "frames"}
-    return [Frame(entry, shared, path, folder, number) for number, entry in enumerate(frames)]
+    read = [Frame(entry, shared, path, folder, number) for number, entry in enumerate(frames)]
+    unknown = sorted({*shared, *(key for entry in frames for key in entry)} - USED - HARMLESS)
+    if unknown:
+        notice(f"{path}: {', '.join(unknown)[:200]} is not used")
+    return read, _named_split(path, tree, [entry["file_path"] for entry in frames])
+
+
+def _named_split(path: Path, tree: dict[str, Any], names: list[str]) -> dict[str, torch.Tensor]:
+    """The numbers of the frames that train_filenames, val_filenames and test_filenames name."""
+    place = {name: number for number, name in enumerate(names)}
+    parts = {}
+    for part, key in FILENAMES.items():
+        if key in tree:
+            listed = tree[key] if isinstance(tree[key], list) else [tree[key]]
+            missing = [name for name in listed if not isinstance(name, str) or name not in place]
+            if missing:
+                raise InputError(f"{path}: {key} names {missing[0]!r}, which no frame has; right would be a file_path")
+            parts[part] = torch.tensor([place[name] for name in listed], dtype=torch.int64)
+    left = len(names) - len({number for numbers in parts.values() for number in numbers.tolist()})
+    if parts and "train" not in parts:
+        raise InputError(f"{path}: has no train_filenames beside {FILENAMES[next(iter(parts))]}; right would be both")
+    if parts and left:
+        notice(f"{path}: {left} of {len(names)} frames are in none of {', '.join(FILENAMES.values())} and are left out")
+    return parts
 
 
 def _picture(name: str, path: Path, folder: Path) -> Path:
-    for suffix in ("", ".png", ".jpg", ".jpeg"):
-        found = inside(folder, name + suffix, path)
-        if found.is_file():
-            return found
+    # A path that Windows wrote has backslashes.
+    for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
+        for suffix in ("", ".png", ".jpg", ".jpeg"):
+            found = inside(folder, spelt + suffix, path)
+            if there(found) and found.is_file():
+                return found
     raise InputError(f"{path}: there is no picture {name}; right would be a PNG or JPEG file of that name in {folder}")

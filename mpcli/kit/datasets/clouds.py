@@ -56,7 +56,8 @@ def points(argument: str) -> Points:
 
 
 def _checked(columns: Columns, path: Path) -> Points:
-    scale = 255 if "colours" in columns and columns["colours"].dtype.kind in "ui" else 1
+    scale = _white(columns["colours"]) if "colours" in columns else 1
+    _survives_float32(columns["xyz"], path)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         columns = {what: np.ascontiguousarray(values, np.float32) for what, values in columns.items()}
     if len(columns["xyz"]) == 0:
@@ -73,6 +74,27 @@ def _checked(columns: Columns, path: Path) -> Points:
     if colours is not None:
         colours = (colours / scale).clamp(0, 1)
     return Points(found["xyz"], normals, colours, name=path.name)
+
+
+def _white(colours: np.ndarray) -> float:
+    """The number that stands for full brightness: the largest of a whole type, and 1 or 255 of real numbers."""
+    if colours.dtype.kind in "ui":
+        return float(np.iinfo(colours.dtype).max) if colours.dtype.itemsize < 4 else 255.0
+    return 255.0 if len(colours) and 1 < colours.max() <= 255 else 1.0
+
+
+def _survives_float32(xyz: np.ndarray, path: Path) -> None:
+    """Refuse coordinates so far from the origin that float32 has too few steps over the extent of the cloud."""
+    xyz = np.asarray(xyz, np.float64)
+    if len(xyz) < 2 or not np.isfinite(xyz).all():
+        return
+    extent, farthest = float(np.ptp(xyz, axis=0).max()), float(np.abs(xyz).max())
+    if 0 < extent < farthest * 2**-23 * 2000:
+        near = np.floor(xyz.min(axis=0)).tolist()
+        raise InputError(
+            f"{path}: its points lie within {extent:g} at up to {farthest:g} from the origin, too far for float32; "
+            f"right would be coordinates from which ({', '.join(f'{value:.0f}' for value in near)}) is subtracted"
+        )
 
 
 @dataclass(frozen=True)

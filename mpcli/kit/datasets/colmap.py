@@ -29,6 +29,7 @@ from mpcli.kit.cameras import Cameras, opencv_to_opengl
 from mpcli.kit.datasets.files import inside, located_with_size, read_bytes, read_text
 from mpcli.kit.datasets.scenes import bounds_of_points, bounds_of_views, longer_side, picture_sizes, read_pictures
 from mpcli.kit.datasets.types import Pictures, Points, Scene, every_eighth
+from mpcli.notices import notice
 
 # Where each of (f_x, f_y, c_x, c_y, k1, k2, p1, p2) stands among a model's parameters.
 MODELS: dict[str, tuple[int | None, ...]] = {
@@ -212,6 +213,12 @@ def find_model(folder: Path) -> Path:
     Raises:
         InputError: there is none.
     """
+    models = {path.parent for path in folder.glob("sparse/*/images.*") if path.parent.name.isdecimal()}
+    if len(models) > 1:
+        # A scene that the mapper could not hold together: each model has coordinates of its own.
+        largest = max(sorted(models), key=lambda model: max(path.stat().st_size for path in model.glob("images.*")))
+        notice(f"{folder}: has {len(models)} models that do not hang together; the largest, {largest.name}, is read")
+        return largest
     for inner in ("sparse/0", "sparse", "bin", "txt", "."):
         for suffix in (".bin", ".txt"):
             if (folder / inner / f"cameras{suffix}").is_file():
@@ -377,8 +384,14 @@ def _images_txt(path: Path) -> Iterator[tuple[str, int, tuple[float, ...]]]:
             raise _short(path, line, "IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, and a line of points")
         camera = _numbers(path, line, [words[8]], int)[0]
         yield " ".join(words[9:]), camera, tuple(_numbers(path, line, words[1:8], float))
-        # The line of its points, which may be empty.
-        if len(next(lines, (line, [""]))[1]) % 3:
+        # The line of its points, which may be empty; their last number is whole, and no name of a picture.
+        points = next(lines, (line, []))[1]
+        if points and not points[-1].lstrip("-").isdecimal() and len(points) >= 10:
+            raise InputError(
+                f"{path}: line {line + 1} is not the line of points that belongs to {' '.join(words[9:])}; "
+                "right would be two lines a picture, the second one empty where it has no points"
+            )
+        if len(points) % 3:
             raise InputError(f"{path}: line {line + 1} does not end; right would be X Y POINT3D_ID for every point")
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 
 from mpcli.errors import InputError
 from mpcli.kit.limits import afford
+from mpcli.notices import notice
 
 # Deflate, in PNG as in gzip, cannot shrink anything further than this.
 MAX_RATIO = 1032
@@ -233,6 +235,9 @@ def read_numbers(text: str, path: Path, what: str) -> np.ndarray:
     Raises:
         InputError: something is no number, or the rows differ in length.
     """
+    if _decimal_commas(text):
+        notice(f"{path}: 1,5 is read as 1.5, a comma as the decimal point")
+        text = text.replace(",", ".").replace(";", " ")
     text = text.replace(",", " ")
     if not any(line.strip() and not line.lstrip().startswith("#") for line in io.StringIO(text)):
         return np.zeros((0, 0))
@@ -240,6 +245,19 @@ def read_numbers(text: str, path: Path, what: str) -> np.ndarray:
         return np.loadtxt(io.StringIO(text), ndmin=2)
     except ValueError as error:
         raise InputError(f"{path}: {error}; right would be {what}") from error
+
+
+def _decimal_commas(text: str) -> bool:
+    """Whether numbers are written 1,5 as in much of Europe: one comma inside a word, several words a line, no point."""
+    lines = [line for line in text[:20_000].splitlines()[:100] if line.strip() and not line.lstrip().startswith("#")]
+    words = [word for line in lines for word in line.replace(";", " ").split()]
+    with_comma = [word for word in words if "," in word]
+    return (
+        len(words) > len(lines)
+        and bool(with_comma)
+        and all(re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", word) for word in with_comma)
+        and not any("." in word for word in words)
+    )
 
 
 def open_image(path: Path) -> Image.Image:

@@ -3,10 +3,12 @@
 trimesh does the reading; what it would believe of a damaged or hostile file is checked here.
 """
 
+import errno
 import io
 import json
 import re
 import struct
+import urllib.parse
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from trimesh.resolvers import Resolver
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets.clouds import PlyElement, ply_header, read_ply
-from mpcli.kit.datasets.files import inside, located, read_bytes
+from mpcli.kit.datasets.files import inside, located, read_bytes, there
+from mpcli.notices import notice
 
 SUFFIXES = (".obj", ".ply", ".glb", ".gltf", ".stl", ".off")
 MAX_FACES = 50_000_000
@@ -31,7 +34,7 @@ def mesh(argument: str) -> trimesh.Trimesh:
     """The mesh of a file; several in one file are put together, each in its place.
 
     Vertices are those of the file, except that an STL file, which repeats them for each face, gets them shared. A
-    texture that is not there is left out.
+    texture that is not there is left out, which is told.
 
     Raises:
         InputError: the format is unknown, the file damaged, refers to files outside its folder, or has no face.
@@ -50,9 +53,11 @@ def mesh(argument: str) -> trimesh.Trimesh:
     elif suffix == ".stl":
         _check_stl(data, path)
     if loaded is None:
-        loaded = _load(data, suffix, path, beside)
+        loaded = _load(_counted_from_one(data) if suffix == ".obj" else data, suffix, path, beside)
     if beside.refused:
         raise beside.refused
+    if beside.missing:
+        notice(f"{path}: refers to {', '.join(sorted(beside.missing))[:200]}, not there, and is shown without")
     if loaded is None or len(loaded.faces) == 0:
         raise InputError(f"{path}: has no face; right would be a mesh of triangles")
     if loaded.faces.min() < 0 or loaded.faces.max() >= len(loaded.vertices):
@@ -122,15 +127,32 @@ class _Beside(Resolver):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.refused: InputError | None = None
+        self.missing: set[str] = set()
 
     def get(self, key: str) -> bytes:
         try:
-            path = inside(self.path.parent, str(key).strip(), self.path)
-            return _utf8(path.read_bytes(), path.suffix.lower())
+            path = self._found(str(key).strip())
+            return _utf8(read_bytes(path), path.suffix.lower())
         except InputError as error:
             # Readers take a missing file lightly; this is none.
             self.refused = error
             raise
+        except FileNotFoundError:
+            self.missing.add(str(key).strip())
+            raise
+
+    def _found(self, name: str) -> Path:
+        """The file of that name, percent-encoded or not, with the slashes of Windows, or in other capitals."""
+        folder = self.path.parent
+        last = name.replace("\\", "/").rpartition("/")[2]
+        spelt = (name, urllib.parse.unquote(name), name.replace("\\", "/"), last if "\\" in name else name)
+        for path in (inside(folder, spelling, self.path) for spelling in spelt):
+            if there(path) and path.is_file():
+                return path
+        for path in sorted(folder.iterdir()):
+            if last and path.name.lower() == last.lower() and path.is_file():
+                return path
+        raise FileNotFoundError(errno.ENOENT, f"there is no file {name}")
 
     def keys(self) -> list[str]:
         return [file.name for file in self.path.parent.iterdir()]
@@ -151,6 +173,32 @@ def _utf8(data: bytes, suffix: str) -> bytes:
     except UnicodeDecodeError:
         return data.decode("latin1").encode()
     return data
+
+
+def _counted_from_one(data: bytes) -> bytes:
+    """An OBJ file whose faces count from 1: a negative number counts back from the line it stands in.
+
+    trimesh counts back from the end of the file.
+    """
+    if re.search(rb"^\s*f\s.*-", data, re.MULTILINE) is None:
+        return data
+    lines, counts = [], {b"v": 0, b"vt": 0, b"vn": 0}
+    for line in data.splitlines():
+        words = line.split()
+        if words and words[0] in counts:
+            counts[words[0]] += 1
+        if words and words[0] == b"f":
+            line = b"f " + b" ".join(_corner(word, tuple(counts.values())) for word in words[1:])
+        lines.append(line)
+    return b"\n".join(lines) + b"\n"
+
+
+def _corner(word: bytes, counts: tuple[int, ...]) -> bytes:
+    numbers = []
+    for text, count in zip(word.split(b"/"), counts, strict=False):
+        back = re.fullmatch(rb"-\d{1,9}", text)
+        numbers.append(b"%d" % (count + 1 + int(text)) if back and count + int(text) >= 0 else text)
+    return b"/".join(numbers)
 
 
 def _polygons_of_ply(data: bytes, path: Path) -> trimesh.Trimesh | None:

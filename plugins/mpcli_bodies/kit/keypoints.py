@@ -7,6 +7,7 @@ Cao, Hidalgo, Simon, Wei and Sheikh, OpenPose: Realtime Multi-Person 2D Pose Est
 Lin et al., Microsoft COCO: Common Objects in Context, 2014. arXiv:1405.0312
 """
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,24 +59,26 @@ class Keypoints:
     space: Float[Tensor, "points 3"] | None = None
     image: str = ""
     size: tuple[int, int] | None = None  # width, height
+    number: int = 0  # OpenPose: the place in the file, where those who were not seen count too; COCO: among those seen
 
 
 def read(path: Path) -> list[Keypoints]:
     """Every person of a keypoint file who has at least one seen point, in the order of the file.
 
-    Known are OpenPose's output (BODY_25 with 25 points, COCO with 18) and COCO's annotations and results (17 points).
+    Known are OpenPose's output (BODY_25 with 25 points, COCO with 18), COCO's annotations and results (17 points, or
+    those that the file's categories name) and MMPose's predictions of one picture (pairs, with keypoint_scores).
 
     Raises:
         InputError: the file is no JSON of these formats, a number is missing or not finite, or nobody is in it.
     """
-    content = parsed_json(path)
+    content = _one_picture(path, parsed_json(path))
     if isinstance(content, dict) and isinstance(content.get("people"), list):
         canvas = _canvas(path, content)
         found = [_openpose(path, number, person, canvas) for number, person in enumerate(content["people"])]
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        found = _coco(path, content["annotations"], _images(path, content))
+        found = _coco(path, content["annotations"], _images(path, content), _categories(path, content))
     elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
-        found = _coco(path, content, {})
+        found = _coco(path, content, {}, {})
     else:
         raise InputError(
             f"{path}: is neither OpenPose's output (people) nor COCO's (annotations, or a list of results)"
@@ -83,7 +86,23 @@ def read(path: Path) -> list[Keypoints]:
     seen = [person for person in found if (person.confidence > 0).any()]
     if not seen:
         raise InputError(f"{path}: holds no person with a keypoint of confidence above 0; at least one is needed")
-    return seen
+    return seen if seen[0].number >= 0 else [dataclasses.replace(person, number=i) for i, person in enumerate(seen)]
+
+
+def _one_picture(path: Path, content: Any) -> Any:
+    """MMPose's file of a picture, or of a video with one frame, as the list of its people."""
+    if isinstance(content, dict) and isinstance(content.get("instance_info"), list):
+        content = content["instance_info"]
+    frames = (
+        [item["instances"] for item in content if isinstance(item, dict) and "instances" in item]
+        if isinstance(content, list)
+        else []
+    )
+    if len(frames) > 1:
+        raise InputError(
+            f"{path}: holds the people of {len(frames)} frames; right would be the instances of one of them"
+        )
+    return frames[0] if frames else content
 
 
 def read_joints(path: Path) -> tuple[tuple[str, ...], Float[Tensor, "frames joints 3"], Float[Tensor, "frames joints"]]:
@@ -152,7 +171,9 @@ def _canvas(path: Path, content: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _openpose(path: Path, number: int, person: Any, canvas: tuple[int, int] | None) -> Keypoints:
-    flat = person.get("pose_keypoints_2d") if isinstance(person, dict) else None
+    flat = person.get("pose_keypoints_2d", person.get("pose_keypoints")) if isinstance(person, dict) else None
+    if person is None or (isinstance(person, dict) and flat in ([], None) and "pose_keypoints_2d" in person):
+        flat = [0.0] * 3 * len(BODY_25)  # the place is kept for somebody who was not seen in this picture
     flat = flat if isinstance(flat, list) else []
     names = {len(names) * 3: names for names in (BODY_25, COCO_18)}.get(len(flat))
     if names is None:
@@ -161,27 +182,69 @@ def _openpose(path: Path, number: int, person: Any, canvas: tuple[int, int] | No
             f"right would be 75 or 54 (BODY_25, COCO)"
         )
     rows = _rows(path, number, flat, 3)
-    solid = person.get("pose_keypoints_3d") or []
+    solid = (person or {}).get("pose_keypoints_3d") or []
     space = None
     if isinstance(solid, list) and len(solid) == 4 * len(names):
         four = _rows(path, number, solid, 4)
         space = torch.where(four[:, 3:] > 0, four[:, :3], torch.nan)
-    return Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), space, size=canvas)
+    return Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), space, size=canvas, number=number)
 
 
-def _coco(path: Path, items: list[Any], images: dict[int, tuple[str, tuple[int, int]]]) -> list[Keypoints]:
+def _coco(
+    path: Path,
+    items: list[Any],
+    images: dict[int, tuple[str, tuple[int, int]]],
+    categories: dict[int, tuple[str, ...]],
+) -> list[Keypoints]:
     found = []
     for number, item in enumerate(items):
         if not isinstance(item, dict) or "keypoints" not in item:
             continue  # an annotation of a box or a region only
-        flat = item["keypoints"]
-        if not isinstance(flat, list) or len(flat) != 51:
+        flat, names = _flat(item), categories.get(_id(item.get("category_id")), COCO_17)
+        if not isinstance(flat, list) or len(flat) != 3 * len(names):
             count = len(flat) if isinstance(flat, list) else "no"
-            raise InputError(f"{path}: annotation {number} has {count} numbers in keypoints; right would be 51")
+            raise InputError(
+                f"{path}: annotation {number} has {count} numbers in keypoints; right would be {3 * len(names)}"
+            )
         rows = _rows(path, number, flat, 3)
         # In annotations the third number says 0 not labelled, 1 hidden, 2 visible; in results it is a confidence.
-        image, size = images.get(item.get("image_id", -1), ("", None))
-        found.append(Keypoints(COCO_17, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), None, image, size))
+        image, size = images.get(_id(item.get("image_id")), ("", None))
+        found.append(Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), None, image, size, number=-1))
+    return found
+
+
+def _id(value: Any) -> int:
+    return value if type(value) is int else -1
+
+
+def _flat(item: dict[str, Any]) -> Any:
+    """The numbers x, y, confidence one after the other, also where the file has pairs and the scores beside them."""
+    points, scores = item["keypoints"], item.get("keypoint_scores")
+    if not isinstance(points, list) or not points or not all(isinstance(point, list) for point in points):
+        flat = points
+    elif isinstance(scores, list) and len(scores) == len(points) and all(len(point) == 2 for point in points):
+        flat = [number for point, score in zip(points, scores, strict=True) for number in (*point, score)]
+    else:
+        flat = [number for point in points for number in (point if len(point) == 3 else (*point, 1.0))]
+    # COCO-WholeBody has COCO's 17 points first, then feet, face and hands.
+    return flat[:51] if isinstance(flat, list) and len(flat) == 3 * 133 else flat
+
+
+def _categories(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, ...]]:
+    """The names of the points of each category, in the order of the file."""
+    found = {}
+    entries = content.get("categories", [])
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("keypoints"), list) or not entry["keypoints"]:
+            continue
+        if str(entry.get("name", "person")).lower() not in ("person", "human"):
+            raise InputError(f"{path}: has keypoints of a {entry['name']}; right would be those of a person")
+        names = tuple(canonical(str(name)) for name in entry["keypoints"])
+        if "left_ankle" not in names:  # Human3.6M calls the ankle a foot
+            names = tuple(name.replace("foot", "ankle") for name in names)
+        if len(set(names) & {*COCO_17, *BODY_25}) < 4:
+            raise InputError(f"{path}: names its points {', '.join(names)[:120]}; right would be joints of a person")
+        found[_id(entry.get("id"))] = names
     return found
 
 
@@ -191,7 +254,7 @@ def _images(path: Path, content: dict[str, Any]) -> dict[int, tuple[str, tuple[i
             int(image["id"]): (str(image["file_name"]), (int(image["width"]), int(image["height"])))
             for image in content.get("images", [])
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: an image lacks {error}; right would be id, file_name, width and height") from error
 
 

@@ -17,6 +17,7 @@ from mpcli.errors import InputError
 from mpcli.kit import pickles
 from mpcli.kit.datasets.files import Npz, read_npz
 from mpcli.kit.limits import afford
+from mpcli.notices import notice
 
 Array = np.ndarray
 
@@ -39,6 +40,8 @@ class Body:
 
 
 KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+
+RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "frame_rate", "framerate")
 
 # Where keypoint formats have a point and SMPL has no joint: vertices of the mesh that SMPL is published with.
 _SMPL_LANDMARKS = {
@@ -213,14 +216,26 @@ def read_motion(path: Path, joints: int = 24) -> Motion:
         raise InputError(
             f"{path}: trans has shape {places.shape}; right would be ({len(poses)}, 3), as there are poses"
         )
-    rate = _numbers(path, "mocap_framerate", content.get("mocap_framerate", content.get("mocap_frame_rate", 60.0)))
-    if rate.size != 1 or not 0 < rate.item() <= 10_000:
-        raise InputError(f"{path}: mocap_framerate must be one number of frames a second, at most 10000")
+    rate = _rate(path, content, len(poses))
     betas = _numbers(path, "betas", content.get("betas", np.zeros(0))).reshape(-1)
     known = joints if poses.shape[1] == 3 * joints else min(22, joints)
     full = np.zeros((len(poses), joints, 3))
     full[:, :known] = poses[:, : 3 * known].reshape(len(poses), known, 3)
-    return Motion(torch.tensor(full).float(), torch.tensor(places).float(), rate.item(), torch.tensor(betas))
+    return Motion(torch.tensor(full).float(), torch.tensor(places).float(), rate, torch.tensor(betas))
+
+
+def _rate(path: Path, content: Npz, frames: int) -> float:
+    """Frames a second, under any of the names that files have for it."""
+    found = {key: _numbers(path, key, content[key]) for key in RATES if key in content}
+    for key, rate in found.items():
+        if rate.size != 1 or not 0 < rate.item() <= 10_000:
+            raise InputError(f"{path}: {key} must be one number of frames a second, at most 10000")
+    rates = {rate.item() for rate in found.values()}
+    if len(rates) > 1:
+        raise InputError(f"{path}: {' and '.join(found)} differ; right would be one number of frames a second")
+    if not rates and frames > 1:
+        notice(f"{path}: does not say how many frames a second it has; 60 are taken")
+    return rates.pop() if rates else 60.0
 
 
 def walk(joints: int, frames: int = 60, rate: float = 50.0) -> Motion:

@@ -123,7 +123,9 @@ def fit_smpl(
     if size and len(size) != 2:
         raise InputError(f"--size: {len(size)} numbers; right would be width,height")
     smpl = run.place(SMPL(file))
-    behind = torch.from_numpy(np.array(read_image(image, "RGB"))).permute(2, 0, 1) / 255 if image else None
+    behind = (
+        torch.from_numpy(np.array(read_image(image, "RGB", upright=True))).permute(2, 0, 1) / 255 if image else None
+    )
     size = (behind.shape[2], behind.shape[1]) if behind is not None else size
     with importlib.resources.as_file(importlib.resources.files("mpcli_data") / "keypoints.json") as example:
         source = data or example

@@ -46,7 +46,8 @@ class Points:
     """The points of a body that have given names: joints, landmarks of its skin, and the middles of two joints."""
 
     def __init__(self, smpl: SMPL, body: Body, names: tuple[str, ...], confidence: Tensor, source: str) -> None:
-        joints = {name: k for k, name in enumerate(SMPL_24[: smpl.joints])}
+        # Only a body of 24 joints has hands as its last two; others have fingers, a jaw and eyes there.
+        joints = {name: k for k, name in enumerate(SMPL_24 if smpl.joints == 24 else SMPL_24[:22])}
         if "spine1" not in names:  # other skeletons have their head and neck elsewhere
             joints = {name: k for name, k in joints.items() if name not in ("head", "neck")}
         where = {name: [k] for name, k in joints.items()}
@@ -261,9 +262,14 @@ def read(
     """
     if path.suffix == ".json":
         people = keypoints.read(path)
-        if person >= len(people):
-            raise InputError(f"--person {person}: {path} shows {len(people)}, counted from 0")
-        seen = people[person]
+        seen = next((someone for someone in people if someone.number == person), None)
+        if seen is None:
+            shown = ", ".join(str(someone.number) for someone in people[:20])
+            raise InputError(f"--person {person}: {path} shows {len(people)}, counted from 0: {shown}")
+        if size and seen.size and tuple(size) != seen.size:
+            says = "x".join(map(str, seen.size))
+            raise InputError(f"{path}: says that its picture is {says}, and --image or --size {size[0]}x{size[1]}; "
+                             "right would be the picture in which the keypoints were seen")  # fmt: skip
         if size:
             seen = Keypoints(seen.names, seen.pixels, seen.confidence, seen.space, seen.image, (size[0], size[1]))
         return InPicture(smpl, body, seen, focal, str(path))

@@ -161,3 +161,41 @@ def test_what_is_wrong_with_joints_is_said(tmp_path, arrays, said):
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=said):
         keypoints.read_joints(path)
+
+
+def numbers(count, confidence=1.0):
+    return [value for k in range(count) for value in (10.0 * k, 5.0 * k + 1, confidence)]
+
+
+def test_the_place_in_openposes_list_is_the_person(tmp_path):
+    people = [{"pose_keypoints_2d": []}, None, {"pose_keypoints_2d": numbers(25)}, {"pose_keypoints_2d": [0.0] * 75}]
+    (seen,) = keypoints.read(written(tmp_path / "k.json", {"people": people}))
+    assert seen.number == 2
+
+
+def test_the_names_are_those_of_the_category(tmp_path):
+    names = ["root (pelvis)", "left_hip", "left_knee", "left_foot", "right_hip", "right_knee", "right_foot"]
+    annotation = {"category_id": 7, "keypoints": numbers(7)}
+    content = {"annotations": [annotation], "categories": [{"id": 7, "name": "person", "keypoints": names}]}
+    (person,) = keypoints.read(written(tmp_path / "k.json", content))
+    assert person.names[2:4] == ("left_knee", "left_ankle")
+    assert person.pixels[3].tolist() == [30.5, 16.5]
+    for change, message in (({"name": "dog"}, "of a dog"), ({"keypoints": list("abcdefg")}, "names its points a, b")):
+        wrong = content | {"categories": [content["categories"][0] | change]}
+        with pytest.raises(InputError, match=message):
+            keypoints.read(written(tmp_path / "k.json", wrong))
+
+
+@pytest.mark.parametrize("wrap", [lambda p: [p], lambda p: {"instance_info": [{"frame_id": 0, "instances": [p]}]}])
+def test_pairs_with_scores_beside_them(tmp_path, wrap):
+    pairs = {"keypoints": [[float(k), 2.0 * k] for k in range(17)], "keypoint_scores": [0.5] * 17}
+    (person,) = keypoints.read(written(tmp_path / "k.json", wrap(pairs)))
+    assert person.pixels[4].tolist() == [4.5, 8.5] and person.confidence.tolist() == [0.5] * 17
+
+
+def test_a_video_is_refused_and_a_whole_body_gives_its_17_points(tmp_path):
+    frame = {"instances": [{"keypoints": numbers(17)}]}
+    with pytest.raises(InputError, match="holds the people of 2 frames"):
+        keypoints.read(written(tmp_path / "k.json", [frame, frame]))
+    (person,) = keypoints.read(written(tmp_path / "k.json", [{"keypoints": numbers(133)}]))
+    assert person.names == keypoints.COCO_17 and person.pixels[16].tolist() == [160.5, 81.5]
