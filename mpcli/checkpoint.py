@@ -116,9 +116,9 @@ def save(path: Path, step: int, state: Mapping[str, Stateful]) -> None:
     """
     import torch
 
-    states = {name: thing.state_dict() for name, thing in state.items()}
-    for name in _not_finite(states):
+    for name in not_finite(state):
         raise NotFinite(name)
+    states = {name: thing.state_dict() for name, thing in state.items()}
     buffer = io.BytesIO()
     torch.save({"format": store.FORMAT, "step": step, "state": states, "random": _random_state()}, buffer)
     files.write(path, buffer.getbuffer())
@@ -162,6 +162,11 @@ def _read(path: Path, names: set[str]) -> dict[str, Any]:
     except Exception as error:  # weights_only raises its own kinds, whose base is pickle's
         raise damaged from error
     return saved
+
+
+def not_finite(state: Mapping[str, Stateful]) -> Iterator[str]:
+    """The names of the tensors in these states that hold NaN or infinity."""
+    return _not_finite({name: thing.state_dict() for name, thing in state.items()})
 
 
 def _not_finite(states: Mapping[str, Any], where: str = "") -> Iterator[str]:

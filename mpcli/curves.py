@@ -49,10 +49,14 @@ def of_run(logged: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:
 
 
 def of_seeds(logged: Sequence[Mapping[int, Mapping[str, float]]]) -> dict[str, Curve]:
-    """The metrics that every seed logged at every step that they share."""
-    steps = sorted(set.intersection(*(set(rows) for rows in logged)))
-    names = [n for n in logged[0][steps[0]] if all(n in rows[s] for rows in logged for s in steps)] if steps else []
-    return {name: Curve(steps, [[rows[step][name] for step in steps] for rows in logged]) for name in names}
+    """Each metric at the steps at which every seed logged it."""
+    shared = sorted(set.intersection(*(set(rows) for rows in logged)))
+    found = {}
+    for name in dict.fromkeys(name for step in shared for name in logged[0][step]):
+        steps = [step for step in shared if all(name in rows[step] for rows in logged)]
+        if steps:
+            found[name] = Curve(steps, [[rows[step][name] for step in steps] for rows in logged])
+    return found
 
 
 def figure(curves: Mapping[str, Curve], heading: str) -> "Figure":

@@ -79,6 +79,9 @@ def kept(
             status = _status(run, error)
             if status == "done" and not isinstance(error, Failed):
                 raise Failed(f"{run.dir} is trained, but what follows failed: {error}") from error
+            told = run.told(error)
+            if told is not error:
+                raise told from error
             raise
         finally:
             if run.begun:

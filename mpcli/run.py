@@ -11,6 +11,7 @@ torch is imported when a method needs it, so that this module costs nothing at s
 
 import json
 import math
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mpcli import checkpoint, distributed, files, schedules, store
 from mpcli.artifacts import ANIMATIONS, FIGURES, IMAGES, MESHES, Artifacts
 from mpcli.checkpoint import Stateful, seed_everything
-from mpcli.errors import Failed, Finished, Interrupted
+from mpcli.errors import Failed, Finished, InputError, Interrupted
 from mpcli.progress import Progress, Teller, watched
 from mpcli.registry import spoken
 from mpcli.stop import Stop
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ANIMATIONS", "FIGURES", "IMAGES", "MESHES", "Run", "Stateful", "Trained", "seed_everything", "watched"]
 
+_NOT_FINITE = re.compile(r"\b(invalid values|non-?finite|infs?|nans?)\b", re.IGNORECASE)
 LOGGED = 1000  # a run writes about this many rows to metrics.jsonl, however many steps it takes
 
 T = TypeVar("T")
@@ -88,6 +90,7 @@ class Run(Artifacts):
         self._every = 1
         self._rows: list[dict[str, float]] = []
         self._progress: Progress | None = None
+        self._kept: Mapping[str, Stateful] = {}  # what `track` keeps, while it does
 
     @property
     def heading(self) -> str:
@@ -123,6 +126,7 @@ class Run(Artifacts):
         self.tracked = True
         kept = checkpoint.stateful(state, self.device)
         start = self._restore(kept, self._resume) if self._resume else 0
+        self._kept = kept
         self.begin()
         if distributed.rank():
             seed_everything(distributed.own_seed(self.seed, start))
@@ -151,7 +155,7 @@ class Run(Artifacts):
                     raise Finished
                 if asked:
                     raise Interrupted(f"stopped after step {step + 1} of {steps}; continue with: {self.again}")
-        self._progress = None
+        self._progress, self._kept = None, {}
         together.end()
         if distributed.rank():
             raise Finished
@@ -170,7 +174,7 @@ class Run(Artifacts):
                 continue
             number = _number(value)
             if not math.isfinite(number):
-                raise Failed(f"training diverged: {name} is {number} at step {self._step + 1}; {self._last_good()}")
+                raise Failed(f"training diverged: {name} is {number} at step {self._step + 1}")
             row[name] = number
         if kept:
             self._rows.append({"step": self._step + 1, **row})
@@ -201,9 +205,22 @@ class Run(Artifacts):
 
     # Below: what the command line uses; not for pages.
 
-    def _last_good(self) -> str:
+    def told(self, error: Exception) -> Exception:
+        """An error that ended training, as the user is told it: divergence by its name, and what is left of the work.
+
+        Libraries notice numbers that are not finite in words of their own; what was tracked, or the words, tell them.
+        """
+        if not self._kept or isinstance(error, InputError):
+            return error
+        if not isinstance(error, Failed):
+            where = next(checkpoint.not_finite(self._kept), "")
+            if not where and not _NOT_FINITE.search(str(error)):
+                return error
+            what = f"{where} is not finite" if where else "numbers are not finite"
+            error = Failed(f"training diverged: {what} at step {self._step + 1}")
         path = self.dir / "checkpoint.pt"
-        return f"the last good checkpoint is {path}" if path.exists() else "there was no checkpoint yet"
+        good = f"the last good checkpoint is {path}" if path.exists() else "there was no checkpoint yet"
+        return Failed(f"{error}; {good}")
 
     @property
     def again(self) -> str:
@@ -244,7 +261,7 @@ class Run(Artifacts):
         try:
             checkpoint.save(self.dir / "checkpoint.pt", step, state)
         except checkpoint.NotFinite as error:
-            raise Failed(f"training diverged: {error} is not finite after step {step}; {self._last_good()}") from None
+            raise Failed(f"training diverged: {error} is not finite after step {step}") from None
 
     def _restore(self, state: Mapping[str, Stateful], directory: Path) -> int:
         path = directory / "checkpoint.pt"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -84,13 +85,19 @@ def _scalar(kind: type, value: Any, source: str, whole: Any) -> Any:
             raise wrong
         try:
             if kind is float:
-                return float(value)
+                return _finite(float(value), source)
             return _whole(value) if isinstance(value, float) else int(value)
         except (ValueError, OverflowError):
             raise wrong from None
     if not isinstance(value, (str, Path)):
         raise wrong
     return kind(value)
+
+
+def _finite(number: float, source: str) -> float:
+    if not math.isfinite(number):
+        raise InputError(f"{source} must be finite, not {number}")
+    return number
 
 
 def _whole(number: float) -> int:

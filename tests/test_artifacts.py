@@ -112,6 +112,13 @@ def test_a_curve_holds_what_was_logged_where_it_was():
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([1, 2], [3.0, 2.0])
 
 
+def test_a_curve_of_seeds_begins_where_each_has_something_to_show():
+    found = curves.of_seeds(
+        [{1: {"a": 1.0}, 2: {"a": 2.0, "b": 5.0}}, {1: {"a": 3.0, "b": 7.0}, 2: {"a": 4.0, "b": 6.0}}]
+    )
+    assert found["b"] == curves.Curve([2], [[5.0], [6.0]]) and list(found["a"].steps) == [1, 2]
+
+
 def test_the_band_spans_the_seeds():
     found = curves.of_seeds([{1: {"a": 1.0, "b": 0.0}, 2: {"a": 2.0}}, {1: {"a": 3.0}, 2: {"a": 5.0}, 3: {"a": 0.0}}])
     assert found == {"a": curves.Curve([1, 2], [[1.0, 2.0], [3.0, 5.0]])}

@@ -76,6 +76,8 @@ def test_a_hyphen_is_accepted_for_an_underscore(book, mpcli):
         (["render", "toy"], ["render", "train, sample, evaluate"]),
         (["train", "toy", "--width", "0"], ["--width", "at least 1", "0"]),
         (["train", "toy", "--lr", "-1"], ["--lr", "greater than 0"]),
+        (["train", "toy", "--lr", "inf"], ["--lr must be finite, not inf"]),
+        (["train", "toy", "--checkpoint", "nan"], ["--checkpoint must be finite, not nan"]),
         (["train", "toy", "--width", "many"], ["--width", "many"]),
         (["train", "toy", "--layers", "4,x"], ["--layers", "64,64"]),
         (["train", "toy", "--kind", "c"], ["--kind", "c"]),

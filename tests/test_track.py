@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpcli.errors import InputError
+from mpcli.errors import Failed, InputError
 from mpcli.run import Run, seed_everything
 
 
@@ -75,3 +75,52 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     list(Run(tmp_path).track(lambda step: step, 2, state={"a": 1}))
     with pytest.raises(InputError, match="does not fit"):
         list(Run(tmp_path, resume=tmp_path).track(lambda step: step, 2, state=[1]))
+
+
+def fails(folder, fault) -> Exception:
+    """How a run tells an error of its third step, a checkpoint behind it."""
+    run, theta = Run(folder, checkpoint=0.0), torch.zeros(2)
+    try:
+        for step in run.track(lambda step: step, 5, own={"theta": theta}):
+            if step == 2:
+                fault(theta)
+    except Exception as error:
+        return run.told(error)
+    raise AssertionError("nothing failed")
+
+
+def spoils(theta):
+    theta[1] = float("inf")
+    raise IndexError("no such bin")
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (lambda theta: torch.distributions.Normal(theta / 0, 1.0), "numbers are not finite"),
+        (lambda theta: torch.multinomial(theta / 0, 1), "numbers are not finite"),
+        (lambda theta: np.histogram([np.nan, 1.0]), "numbers are not finite"),
+        (spoils, "own.theta is not finite"),
+    ],
+)
+def test_divergence_is_one_sentence_whoever_notices_it(tmp_path, fault, what):
+    told = fails(tmp_path, fault)
+    good = tmp_path / "checkpoint.pt"
+    assert str(told) == f"training diverged: {what} at step 3; the last good checkpoint is {good}"
+    assert isinstance(told, Failed)
+
+
+def test_other_errors_of_training_stay_what_they_are(tmp_path):
+    def wrong(theta):
+        raise ValueError("an infinite number of canals and a nanny")
+
+    def refused(theta):
+        raise InputError("x.txt: holds nan")
+
+    assert type(fails(tmp_path, wrong)) is ValueError
+    assert str(fails(tmp_path, refused)) == "x.txt: holds nan"
+    run = Run(tmp_path)
+    for _ in run.track(lambda step: step, 2):
+        pass
+    late = ValueError("after training: nan")
+    assert run.told(late) is late

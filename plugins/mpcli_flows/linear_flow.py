@@ -69,6 +69,7 @@ class LinearFlow(Flow):
 def train(cfg: Config, run: Run, data: Annotated[str, "dataset of rows or of pictures"] = "moons") -> None:
     examples = load(data, run.device)
     model = run.place(LinearFlow(cfg, examples.shape, examples.levels))
+    model.fit_scale(examples)
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
     for x in run.track(examples.batches(cfg.batch, run.seed), cfg.steps, model=model, adam=adam):
         loss = -model(x).mean()

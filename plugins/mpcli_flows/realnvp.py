@@ -36,6 +36,7 @@ from mpcli_flows.kit.bijectors import (
     Logit,
     Reshape,
     Scale,
+    Units,
     Unsqueeze,
     affine,
     affine_inverse,
@@ -179,7 +180,7 @@ class RealNVP(Flow):
             inner = [on_images(cfg, (shape[0], shape[1], shape[2]), cfg.scales), Scale(*shape), Logit()]
         else:
             # Data in units of their own deviation need no more than that; the first network's input needs no gradient.
-            inner = [VectorCouplings(cfg, shape[0]), Scale(*shape).requires_grad_(False)]
+            inner = [VectorCouplings(cfg, shape[0]), Units(*shape)]
         super().__init__(Chain(inner), base(cfg.base, math.prod(shape)), levels)
 
 

@@ -170,7 +170,7 @@ def rl_run(
             error.backward()
             nn.utils.clip_grad_norm_(model.parameters(), cfg.most)
             adam.step()
-        run.log(train_return=worlds.latest, loss=error)
+        run.log(**worlds.latest, loss=error)
         taken = iteration + 1
         if episodes and worlds.ended >= episodes:
             break

@@ -181,7 +181,7 @@ def rl_run(
         if by_value.any():
             chosen[by_value] = q.greedy(observed[by_value])
         memory.add(observed, chosen, *worlds.step(chosen))
-        seen: dict[str, Any] = {"train_return": worlds.latest, "epsilon": epsilon}
+        seen: dict[str, Any] = worlds.latest | {"epsilon": epsilon}
 
         if step >= cfg.warmup:
             for _ in range(due(cfg.learn_every, step)):

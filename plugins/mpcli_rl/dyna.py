@@ -110,7 +110,7 @@ def rl_run(
         model.remember((s, a, r, int(reached), terminated))
         for _ in range(cfg.planning):
             learn(*model.imagine(random.random(), random.random()))
-        run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
+        run.log(**agent.latest, epsilon=epsilon)
         if episodes and len(agent.finished) >= episodes:
             break
 

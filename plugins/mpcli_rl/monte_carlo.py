@@ -121,7 +121,7 @@ def rl_run(
                 visits[s][a] += 1
                 q[s][a] += (cfg.alpha or 1 / visits[s][a]) * (g[step] - q[s][a])
             episode.clear()
-        run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0)
+        run.log(**agent.latest)
         if episodes and len(agent.finished) >= episodes:
             break
 

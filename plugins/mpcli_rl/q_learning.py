@@ -69,7 +69,7 @@ def rl_run(
         visits[s][a] += 1
         alpha = cfg.alpha * visits[s][a] ** -cfg.alpha_power
         q[s][a] += alpha * (target(r, terminated, cfg.gamma, q[reached]) - q[s][a])
-        run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
+        run.log(**agent.latest, epsilon=epsilon)
         if episodes and len(agent.finished) >= episodes:
             break
 

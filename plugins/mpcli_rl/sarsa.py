@@ -73,7 +73,7 @@ def rl_run(
         q[s][a] += alpha * (target(r, terminated, cfg.gamma, q[reached][following]) - q[s][a])
         # Where an episode has ended, the agent is not in the state reached but in the first one of the next.
         intention["action"] = following if agent.observation == reached else choose(agent.observation, epsilon)
-        run.log(train_return=agent.finished[-1][1] if agent.finished else 0.0, epsilon=epsilon)
+        run.log(**agent.latest, epsilon=epsilon)
         if episodes and len(agent.finished) >= episodes:
             break
 

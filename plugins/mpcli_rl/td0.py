@@ -96,7 +96,7 @@ def rl_run(
                 mc[copy, place] += cfg.alpha_mc * (g - mc[copy, place])
             underway[copy].clear()
             errors.add(int(before[copy]) + 1, off(td[copy]), off(mc[copy]))
-        run.log(train_return=worlds.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
+        run.log(**worlds.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
         if worlds.episodes.min() >= episodes:
             break
 

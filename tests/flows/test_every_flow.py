@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mpcli.kit import datasets
 from mpcli.kit.densities import Examples, on_grid
+from mpcli.run import Run
 from mpcli_flows import conditional_coupling, glow, linear_flow, nice, planar, realnvp, srflow
 from mpcli_flows.kit.bijectors import Chain, Logit
 from mpcli_flows.kit.flow import Flow
@@ -219,3 +220,27 @@ def test_training_beats_the_best_gaussian_on_held_out_data(subject):
     with torch.no_grad():
         nll = -float(flow.eval()(data.test, subject.condition(len(data.test), (2,))).mean())
     assert nll < gaussian_nll(data.train, data.test) - 0.15
+
+
+@pytest.fixture(scope="module")
+def rows():
+    torch.manual_seed(0)
+    return torch.randn(600, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("page", [linear_flow, nice, planar, realnvp], ids=lambda page: page.__name__.split(".")[1])
+def test_rows_in_any_unit_are_learned_alike(page, rows, tmp_path, monkeypatch):
+    """nll changes by the logarithm of the units' volume, and by nothing else."""
+    found = []
+    for origin, unit in ((0, 1.0), (1e8, 1e6), (0, 1e8), (0, 1e-8), (-3e-5, 1e-6)):
+        x = (origin + unit * rows).float()
+        data = datasets.Table(x[:400], x[400:500], x[500:])
+        monkeypatch.setattr(page, "load", lambda spec, device, data=data: Examples(data, 0))
+        folder = tmp_path / f"{origin:g}-{unit:g}"
+        folder.mkdir()
+        torch.manual_seed(0)
+        run = Run(folder)
+        page.train(page.Config(steps=15, **({"layers": 2} if page is planar else {})), run, "rows")
+        found.append(run.metrics["nll"] - 3 * math.log(unit))
+    assert found == pytest.approx([found[0]] * 5, abs=0.01)
+    assert found[0] < 7  # the truth is 4.2

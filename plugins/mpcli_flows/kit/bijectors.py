@@ -43,7 +43,7 @@ class Chain(nn.ModuleList):
 
 
 class Scale(nn.Module):
-    """x_i = b_i + exp(a_i) z_i with learned a and b: what sets the unit of every number.
+    """x_i = b_i + exp(a_i) z_i with learned a and b.
 
     `shape` is that of one example, a size of 1 sharing its a and b along that axis.
     """
@@ -74,6 +74,40 @@ class Scale(nn.Module):
         self, x: Float[Tensor, "batch *event"], c: Condition = None
     ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
         return (x - self.shift) * torch.exp(-self.log_scale), -self._logdet(x)
+
+
+class Units(nn.Module):
+    """x_i = b_i + u_i z_i with b and u those of the training data: what stands before it works in no unit at all.
+
+    Neither is learned: steps of a fixed size in b would be nothing to large numbers, and everything to small ones.
+    """
+
+    origin: Tensor
+    unit: Tensor
+
+    def __init__(self, *shape: int):
+        super().__init__()
+        self.register_buffer("origin", torch.zeros(shape))
+        self.register_buffer("unit", torch.ones(shape))
+
+    def fit(self, x: Float[Tensor, "batch *event"]) -> None:
+        """Take means and deviations of these x. A number that never varies has no unit; it gets a thousandth."""
+        deviation, mean = torch.std_mean(x.double(), 0, correction=0)
+        self.origin.copy_(mean)
+        self.unit.copy_(torch.where(deviation > 1e-7 * mean.abs(), deviation, 1e-3))
+
+    def _logdet(self, z: Tensor) -> Tensor:
+        return self.unit.log().sum().expand(len(z))
+
+    def forward(
+        self, z: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return z * self.unit + self.origin, self._logdet(z)
+
+    def inverse(
+        self, x: Float[Tensor, "batch *event"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch *event"], Float[Tensor, " batch"]]:
+        return (x - self.origin) / self.unit, -self._logdet(x)
 
 
 class Logit(nn.Module):

@@ -15,7 +15,7 @@ from mpcli.kit.densities import Density, Examples, load, on_grid, quantised
 from mpcli.kit.pictures import density, tiles
 from mpcli.run import FIGURES, Run, Trained
 from mpcli_flows.kit.bases import Base
-from mpcli_flows.kit.bijectors import Chain, Condition, Logit, Reshape, Scale
+from mpcli_flows.kit.bijectors import Chain, Condition, Logit, Reshape, Scale, Units
 
 
 class Flow(nn.Module):
@@ -39,12 +39,13 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, examples: Examples) -> None:
-        """Give the flow's `Scale` the units of the training data, so that the maps behind it see variance 1."""
+        """Set the flow's `Units`, and the first `Scale` from there, so that what stands before them sees variance 1."""
         train = examples.data.train
         x = examples.continuous(train[:: len(train) // 4096 + 1])
         for f in reversed(self.bijector):
-            if isinstance(f, Scale):
+            if isinstance(f, (Scale, Units)):
                 f.fit(x)
+            if isinstance(f, Scale):
                 return
             x = f.inverse(x)[0]  # type: ignore[operator]
 
@@ -53,8 +54,8 @@ class Flow(nn.Module):
 
 
 def to_data(shape: tuple[int, ...]) -> list[nn.Module]:
-    """The data's end of a flow on vectors: rows as they are; pictures flat, and through a sigmoid."""
-    return [Reshape(*shape), Logit()] if len(shape) == 3 else []
+    """The data's end of a flow on vectors: rows in their units; pictures flat, and through a sigmoid."""
+    return [Reshape(*shape), Logit()] if len(shape) == 3 else [Units(*shape)]
 
 
 @dataclass(frozen=True)

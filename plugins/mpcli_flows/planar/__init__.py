@@ -25,7 +25,7 @@ from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, load, log_integral
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
-from mpcli_flows.kit.bijectors import Chain, Condition, Scale
+from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Units
 from mpcli_flows.kit.flow import Flow, Target, write_samples
 from mpcli_flows.planar.equations import gradcheck as gradcheck
 
@@ -93,7 +93,9 @@ Energy = Callable[[Tensor], Tensor]
 
 class PlanarFlow(Flow):
     def __init__(self, cfg: Config, dim: int):
-        super().__init__(Chain([*(Planar(dim) for _ in range(cfg.layers)), Scale(dim)]), base(cfg.base, dim))
+        super().__init__(
+            Chain([*(Planar(dim) for _ in range(cfg.layers)), Scale(dim), Units(dim)]), base(cfg.base, dim)
+        )
 
 
 class FreeEnergy(nn.Module):

@@ -75,6 +75,11 @@ class Episodes:
             self.observation = reached
         return reached, reward, bool(terminated)
 
+    @property
+    def latest(self) -> dict[str, float]:
+        """What to log: train_return, of the episode that ended last; nothing before one has."""
+        return {"train_return": self.finished[-1][1]} if self.finished else {}
+
     def state_dict(self) -> dict[str, Any]:
         """What brings a new environment to the same point; see the module's docstring for when that is exact."""
         return {
@@ -181,12 +186,15 @@ class Copies:
         return np.array([copy.episode for copy in self._copies])
 
     @property
-    def latest(self) -> float:
-        """The return of the episode that ended last, the mean of those that ended together; 0 before any has."""
+    def latest(self) -> dict[str, float]:
+        """What to log: train_return, of the episode that ended last, the mean of those that ended together.
+
+        Nothing before any has: a return of 0 can be the best there is.
+        """
         ended = [copy.finished[-1][:2] for copy in self._copies if copy.finished]
         last = max((step for step, _ in ended), default=0)
         together = [value for step, value in ended if step == last]
-        return sum(together) / max(1, len(together))
+        return {"train_return": sum(together) / len(together)} if together else {}
 
     @property
     def finished(self) -> list[tuple[int, float, int]]:

@@ -155,7 +155,7 @@ def rl_run(
                 noise.add(step + 1, *variances(cfg, agent, batch))
             adam.param_groups[0]["lr"] = cfg.lr * (1 - step / steps)
             learn(cfg, agent, adam, batch)
-        run.log(train_return=worlds.latest)
+        run.log(**worlds.latest)
         if episodes and worlds.ended >= episodes:
             break
 

@@ -11,6 +11,7 @@ from mpcli_flows.kit.bijectors import (
     Reshape,
     Scale,
     Shuffle,
+    Units,
     Unsqueeze,
     bounded,
 )
@@ -23,8 +24,15 @@ def scale(*shape: int) -> Scale:
     return made
 
 
+def units(size: int) -> Units:
+    made = Units(size).double()
+    made.fit(3 + 7 * torch.randn(50, size))
+    return made
+
+
 PARTS = {
     "scale": (lambda: scale(6), (6,)),
+    "units": (lambda: units(6), (6,)),
     "scale of channels": (lambda: scale(2, 1, 1), (2, 3, 4)),
     "logit": (lambda: Logit(0.1), (2, 3)),
     "shuffle": (lambda: Shuffle(7), (7,)),
@@ -62,6 +70,17 @@ def test_scale_fits_the_units_of_data():
     f = Scale(2)
     f.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))  # the second number never varies
     assert f.log_scale.isfinite().all()
+
+
+def test_units_are_those_of_the_data_whatever_their_size():
+    x = torch.tensor([1e8, 0.0, -4e-7, 7.0]) + torch.tensor([1e6, 1e-8, 1e-9, 0.0]) * torch.randn(4000, 4)
+    f = Units(4)
+    f.fit(x)
+    z, _ = f.inverse(x)
+    assert z[:, 3].abs().max() == 0 and f.unit.isfinite().all()  # the last number never varies
+    torch.testing.assert_close(z[:, :3].mean(0), torch.zeros(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(z[:, :3].std(0), torch.ones(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(f(z)[0], x, rtol=1e-6, atol=1e-12)
 
 
 def test_unsqueeze_takes_four_channels_to_a_block_of_pixels():

@@ -165,15 +165,21 @@ def test_a_step_limit_does_not_end_the_world():
 
 def test_the_latest_return_is_no_best_of_those_that_end_together():
     copies = stepping.Copies(partial(worlds.make, "Corridor-v0(max_episode_steps=4)", *TABULAR), 2, seed=0)
-    assert copies.latest == 0
+    assert copies.latest == {}
     for _ in range(4):
         copies.step(np.array([2, 1]))  # one walks to the end, one stands still
-    assert [value for _, value, _ in copies.finished] == [0, 1] and copies.latest == 0.5
+    assert [value for _, value, _ in copies.finished] == [0, 1] and copies.latest == {"train_return": 0.5}
     for _ in range(3):
         copies.step(np.array([1, 2]))
-    assert copies.latest == 0.5
+    assert copies.latest == {"train_return": 0.5}
     copies.step(np.array([1, 1]))
-    assert copies.latest == 0
+    assert copies.latest == {"train_return": 0}
+
+
+def test_one_environment_has_no_return_before_an_episode_ends():
+    walk = stepping.Episodes(worlds.make("Corridor-v0", *TABULAR), seed=0)
+    seen = [walk.latest, *(walk.step(2) and walk.latest for _ in range(5))]
+    assert seen == [{}, {}, {}, {}, {"train_return": 1.0}, {"train_return": 1.0}]
 
 
 def test_copies_report_the_last_state_of_an_episode():
