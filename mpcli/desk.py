@@ -1,7 +1,9 @@
 """The commands about the book itself: list, info, doctor, new."""
 
+import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mpcli.errors import Failed, InputError
+from mpcli.progress import tell
 from mpcli.registry import VERBS, Page, get, pages, spoken
 from mpcli.tables import sections, show
 
@@ -41,8 +44,16 @@ def contents(
             print(f"{name}\t{_verbs(page, ',')}\t{page.title}")
 
 
+def _fault(page: Page) -> str:
+    """Why a page cannot be used; of our own, whose signatures are tested, only what every listing looks at."""
+    from mpcli import signatures
+
+    return page.broken if page.distribution == "mpcli" else signatures.fault(page)
+
+
 def _verbs(page: Page, between: str) -> str:
-    return f"broken: {page.broken}" if page.broken else between.join(map(spoken, page.verbs))
+    fault = _fault(page)
+    return f"broken: {fault}" if fault else between.join(map(spoken, page.verbs))
 
 
 def _chosen(chapter: str | None, verb: str | None) -> dict[str, Page]:
@@ -99,7 +110,7 @@ def _entry(page: Page) -> dict[str, Any]:
         "chapter": page.chapter[1],
         "distribution": page.distribution,
         "version": page.version,
-        "broken": page.broken or None,
+        "broken": _fault(page) or None,
     }
 
 
@@ -164,6 +175,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     import torch
 
+    from mpcli import signatures
     from mpcli.store import runs_root
 
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
@@ -188,13 +200,16 @@ def doctor(as_json: AsJson = False) -> None:
             if page.broken:
                 raise Failed(f"page {name} of {page.distribution} {page.version}: {page.broken}")
             page.load()
+            for verb in page.verbs:
+                page.function(verb) if verb == "gradcheck" else signatures.imported(page, verb)
         except Failed as error:
             problems.append(str(error))
     datasets = metadata.entry_points(group="mpcli.datasets")
     for entry in datasets:
         try:
-            entry.load()
-        except Exception as error:  # whatever a third party's module raises
+            with contextlib.redirect_stdout(sys.stderr):
+                entry.load()
+        except (Exception, SystemExit) as error:  # whatever a third party's module raises
             source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
             problems.append(f"dataset {entry.name} of {source} does not import: {type(error).__name__}: {error}")
     facts |= {"pages": len(pages()), "datasets": len(datasets)}
@@ -234,6 +249,7 @@ def new(
     if directory.exists():
         raise InputError(f"{directory}: exists already; choose another --out")
     print(scaffold.write(directory, name))
+    tell(scaffold.NEXT.format(directory=shlex.quote(str(directory)), name=name))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"list": contents, "info": info, "doctor": doctor, "new": new}

@@ -1,14 +1,16 @@
 """Carry out one request: settle its options, make the run, call the page, record what came of it."""
 
+import contextlib
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mpcli import curves, distributed, files, heap, options, record, seeds, store
+from mpcli import curves, distributed, files, heap, options, record, seeds, signatures, store
 from mpcli.checkpoint import seed_everything
 from mpcli.device import device
 from mpcli.errors import Finished, InputError
@@ -42,7 +44,7 @@ class Request:
 
     @cached_property
     def signature(self) -> Signature:
-        return options.read(self.function)
+        return signatures.imported(self.page, self.verb)
 
     @cached_property
     def common(self) -> Common:
@@ -89,6 +91,13 @@ def execute(request: Request) -> Done:
         return _first(request, values, common, where, directory, parent)
 
 
+@contextlib.contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+    """The page works: what it or a library prints goes to standard error, for standard output is for results."""
+    with telling(run.teller), told_by(run), contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def _first(
     request: Request,
     values: dict[str, Any],
@@ -126,7 +135,7 @@ def _first(
         else:
             seed_everything(common.seed)
             try:
-                with telling(run.teller), told_by(run):
+                with _at_work(run):
                     request.function(**request.signature.arguments(values, run, trained))
             finally:
                 if training and run.saved:
@@ -152,7 +161,7 @@ def _evaluate(
             options=values,
         )
         seed_everything(common.seed)
-        with telling(run.teller), told_by(run):
+        with _at_work(run):
             request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {

@@ -47,6 +47,7 @@ class Common:
 
 
 COMMON = tuple(values.of_fields(Common, "common"))
+RESERVED = {option.name for option in COMMON} | {"help", "others"}  # no page can have an option of these names
 RECORDED = ("seed", "device", "seeds")  # common options that a run's config.json holds, so a file may give them
 ONLY_TRAINING = {field.name for field in dataclasses.fields(Common) if field.metadata}
 
@@ -77,15 +78,31 @@ def read(function: Any) -> Signature:
     """The signature of a verb function.
 
     Raises:
-        TypeError: a parameter has no default, no type, or a type that options cannot have.
+        TypeError: a parameter makes no option; the message names file, function and parameter, and says what is right.
     """
+    try:
+        return _read(function)
+    except TypeError as error:
+        raise TypeError(f"{_where(function)}: {function.__name__}: {error}") from error
+    except NameError as error:
+        raise TypeError(f"{_where(function)}: {function.__name__}: an annotation is not defined ({error})") from error
+
+
+def _where(function: Any) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return getattr(function, "where", None) or (f"{code.co_filename}, line {code.co_firstlineno}" if code else "")
+
+
+def _read(function: Any) -> Signature:
     hints = get_type_hints(function, include_extras=True)
     options: list[Option] = []
     run = trained = ""
     configs: dict[str, type] = {}
     for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"parameter {parameter} cannot be an option; give each option a name of its own")
         if name not in hints:
-            raise TypeError(f"parameter {name} of {function.__module__}.{function.__name__} has no type")
+            raise TypeError(f"parameter {name} has no type; annotate it, as in {name}: int = 1")
         hint = hints[name]
         if hint is Run:
             run = name
@@ -97,9 +114,13 @@ def read(function: Any) -> Signature:
         else:
             options.append(values.make(name, hint, parameter.default, name))
     names = [option.name for option in options]
-    clash = {name for name in names if names.count(name) > 1} | (set(names) & {option.name for option in COMMON})
-    if clash:
-        raise TypeError(f"{function.__module__}.{function.__name__} names an option twice: {', '.join(sorted(clash))}")
+    for name in names:
+        if name in RESERVED:
+            raise TypeError(f"parameter {name} has a name that every verb has already; choose another")
+        if names.count(name) > 1:
+            raise TypeError(
+                f"parameter {name} is there twice, once in a dataclass; choose another name for one of them"
+            )
     return Signature(tuple(options), run, trained, configs)
 
 

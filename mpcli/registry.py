@@ -4,9 +4,12 @@ Nothing here imports a page except `Page.load`, so one broken or slow plugin can
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.machinery
+import importlib.util
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -44,6 +47,15 @@ def find_source(module: str) -> Path | None:
     return Path(origin) if origin and origin.endswith(".py") else None
 
 
+def read_source(path: Path) -> str:
+    """The text of a source file, in UTF-8 or in the encoding that its first lines name."""
+    data = path.read_bytes()
+    try:
+        return data.decode().removeprefix("\ufeff").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        return importlib.util.decode_source(data)
+
+
 def _end_of_docstring(source: str) -> int:
     opening = re.match(r'(?:\s*#[^\n]*\n|\s)*[rR]?("""|\'\'\')', source)
     return source.find(opening.group(1), opening.end()) + 3 if opening else 0
@@ -73,8 +85,8 @@ class Page:
         """The text of the page, or None where it cannot be read."""
         try:
             path = find_source(self.module)
-            return path.read_text(encoding="utf-8") if path else None
-        except (OSError, UnicodeDecodeError, ImportError):
+            return read_source(path) if path else None
+        except (OSError, UnicodeDecodeError, SyntaxError, ImportError):
             return None
 
     @cached_property
@@ -125,8 +137,9 @@ class Page:
         if self.taken_by:
             raise Failed(f"page {self.name} of {self.distribution} cannot be used: {self.broken}")
         try:
-            return importlib.import_module(self.module)
-        except Exception as error:
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+                return importlib.import_module(self.module)
+        except (Exception, SystemExit) as error:
             import traceback
 
             frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -149,6 +162,11 @@ class Page:
             raise InputError(
                 f"{self.name} has no verb {spoken(verb)}: it has {', '.join(map(spoken, self.verbs)) or 'none'}; "
                 f"pages with {spoken(verb)}: {others or 'none'}"
+            )
+        if not callable(found):
+            raise Failed(
+                f"page {self.name} of {self.distribution} {self.version} cannot be used: {verb} in {self.module} is "
+                f"{found!r}; a verb is a function"
             )
         return found
 

@@ -1,5 +1,7 @@
 """What `mpcli new` writes: a plugin package with one page that trains and samples."""
 
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 PYPROJECT = """\
@@ -10,7 +12,15 @@ build-backend = "hatchling.build"
 [project]
 name = "mpcli-{dashed}"
 version = "0.1.0"
-dependencies = ["mpcli"]
+description = "{title}, a page for mpcli"
+readme = "README.md"
+license = "MIT"
+license-files = ["LICENSE"]
+requires-python = ">=3.11"
+dependencies = ["mpcli{bound}"]
+
+[project.optional-dependencies]
+test = ["pytest"]
 
 [project.entry-points."mpcli.plugins"]
 {name} = "mpcli_{name}"
@@ -18,6 +28,50 @@ dependencies = ["mpcli"]
 [tool.hatch.build.targets.wheel]
 only-include = ["mpcli_{name}.py"]
 """
+
+README = """\
+# mpcli-{dashed}
+
+A page for [mpcli](https://pypi.org/project/mpcli/), a textbook of machine perception that runs.
+
+```sh
+pip install -e .[test]
+mpcli info {name}
+mpcli train {name}
+mpcli sample {name} --out samples.png
+mpcli gradcheck {name}
+pytest
+```
+"""
+
+LICENSE = """\
+MIT License
+
+Copyright (c) {year} the authors of mpcli-{dashed}
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+"""
+
+IGNORED = "__pycache__/\n*.egg-info/\nbuild/\ndist/\nruns/\n.venv/\n"
+
+NEXT = """\
+next:
+  cd {directory}
+  pip install -e .[test]
+  mpcli train {name}
+  mpcli sample {name} --out samples.png
+  pytest"""
 
 PAGE = '''\
 """{title}: a Gaussian for every pixel, fitted by gradient descent.
@@ -106,10 +160,18 @@ def test_its_equations_hold(tmp_path):
 """
 
 
+def _bound() -> str:
+    """The versions of mpcli that promise what this one does: those of its minor version, before 1.0."""
+    major, minor = map(int, version("mpcli").split(".")[:2])
+    return f">={major}.{minor},<{f'0.{minor + 1}' if major == 0 else major + 1}"
+
+
 def write(directory: Path, name: str) -> Path:
     """Write the package of a page called `name` into a new directory; the directory."""
     fields = {"name": name, "dashed": name.replace("_", "-"), "title": name.replace("_", " ").capitalize()}
+    fields |= {"year": str(datetime.now().year), "bound": _bound()}
     files = {"pyproject.toml": PYPROJECT, f"mpcli_{name}.py": PAGE, f"test_{name}.py": TEST}
+    files |= {"README.md": README, "LICENSE": LICENSE, ".gitignore": IGNORED}
     directory.mkdir(parents=True)
     for file, text in files.items():
         for key, value in fields.items():

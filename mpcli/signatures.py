@@ -16,8 +16,9 @@ from functools import cache, partial
 from typing import Any
 
 from mpcli import options
+from mpcli.errors import Failed
 from mpcli.options import Signature
-from mpcli.registry import Page, find_source
+from mpcli.registry import Page, find_source, read_source
 
 # Modules that cost nothing, or are loaded already: their own objects stand in an annotation.
 _LIGHT = (
@@ -30,7 +31,7 @@ _LIGHT = (
     "mpcli.run",
     "mpcli.trained",
 )
-_BUILTINS = ("int", "float", "str", "bool", "tuple", "list", "dict", "object", "type")
+_BUILTINS = ("int", "float", "str", "bool", "tuple", "list", "dict", "object", "type", "bytes", "complex", "set")
 _KEEPING = ("torch.no_grad()", "torch.inference_mode()", "torch.enable_grad()")  # decorators that keep a signature
 _EXPRESSIONS = (
     *(ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.Dict),
@@ -52,7 +53,36 @@ def of(page: Page, verb: str) -> Signature:
     if verb in page.verbs and not page.taken_by:
         with contextlib.suppress(Exception):  # whatever a third party's source does: importing it tells the reason
             return read(page.module, verb)
-    return options.read(page.function(verb))
+    return imported(page, verb)
+
+
+def imported(page: Page, verb: str) -> Signature:
+    """The signature of a verb of the imported page.
+
+    Raises:
+        InputError: the page has no such verb.
+        Failed: the page is broken, or its function makes no command line; the message says why.
+    """
+    function = page.function(verb)
+    try:
+        return options.read(function)
+    except TypeError as error:
+        raise Failed(f"page {page.name} of {page.distribution} {page.version} cannot be used: {error}") from error
+
+
+def fault(page: Page) -> str:
+    """Why a page cannot be used, as far as its source tells, or an empty string."""
+    for verb in () if page.broken else page.verbs:
+        try:
+            function = source(page.module)[verb]
+        except Exception:  # only the imported page can tell
+            continue
+        try:
+            if verb != "gradcheck":
+                options.read(function)
+        except TypeError as error:
+            return str(error)
+    return page.broken
 
 
 def read(module: str, verb: str) -> Signature:
@@ -92,11 +122,11 @@ class _Source(Mapping[str, Any]):
         path = find_source(module)
         if path is None:
             raise Unresolved(module)
-        self._module = module
+        self._module, self._path = module, path
         self._package = module if path.name == "__init__.py" else module.rpartition(".")[0]
         self._found: dict[str, Any] = {}
         self.nodes: dict[str, Callable[[], Any]] = {}
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in ast.parse(read_source(path)).body:
             self._declare(node)
 
     def __getitem__(self, name: str) -> Any:
@@ -180,6 +210,7 @@ class _Source(Mapping[str, Any]):
         def stand_in() -> None:
             """What `options.read` reads in place of the page's function."""
 
+        stand_in.where = f"{self._path}, line {node.lineno}"  # type: ignore[attr-defined]
         stand_in.__name__, stand_in.__module__ = node.name, self._module
         stand_in.__annotations__ = hints
         stand_in.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -153,7 +153,7 @@ def make(name: str, hint: Any, default: Any, parameter: str) -> Option:
         TypeError: it has no default, or a type that options cannot have.
     """
     if default in (inspect.Parameter.empty, dataclasses.MISSING):
-        raise TypeError(f"option {name} has no default: every verb must work with no option given")
+        raise TypeError(f"parameter {name} has no default; give it one, for every verb works with no option given")
     text, bounds, optional = "", [], False
     if get_origin(hint) is Annotated:
         hint, *notes = get_args(hint)
@@ -163,10 +163,19 @@ def make(name: str, hint: Any, default: Any, parameter: str) -> Option:
         members = [member for member in get_args(hint) if member is not type(None)]
         optional = len(members) < len(get_args(hint))
         if len(members) != 1:
-            raise TypeError(f"option {name}: a union of several types is no option")
+            raise TypeError(f"parameter {name} is a union of several types; give it one type, or one and None")
         hint = members[0]
     plain = hint in (int, float, str, bool, Path) or get_origin(hint) is Literal
     listed = get_origin(hint) is tuple and get_args(hint)[1:] == (...,) and get_args(hint)[0] in (int, float, str)
     if not plain and not listed:
-        raise TypeError(f"option {name}: {hint} is no type of an option")
-    return Option(name, hint, default, text, tuple(bounds), optional, parameter)
+        shown = hint.__name__ if isinstance(hint, type) else hint
+        raise TypeError(
+            f"parameter {name} has the type {shown}, which no option has; the types are int, float, str, bool, Path, "
+            "Literal, tuple[int, ...] or of float or str, and a frozen dataclass of these"
+        )
+    option = Option(name, hint, default, text, tuple(bounds), optional, parameter)
+    try:
+        option.check(default, f"the default of parameter {name}")
+    except InputError as error:
+        raise TypeError(str(error)) from None
+    return option
