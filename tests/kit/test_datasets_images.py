@@ -17,6 +17,7 @@ from mpcli.errors import InputError
 from mpcli.kit import datasets
 from mpcli.kit.datasets import cache, folder
 from mpcli.kit.datasets.files import read_image, read_npy, read_npz
+from mpcli.notices import Notice
 
 
 def everything(images):
@@ -552,3 +553,13 @@ def test_sizes_are_held_against_the_limit_before_they_are_paid_for(tmp_path, mon
     monkeypatch.setenv("MPCLI_MAX_BYTES", "much")
     with pytest.raises(InputError, match="MPCLI_MAX_BYTES: 'much' is no number of bytes"):
         read_npy(tmp_path / "a.npy")
+
+
+def test_pictures_of_other_formats_are_counted_and_told(tmp_path):
+    for i in range(12):
+        picture(tmp_path / ("cats" if i < 6 else "dogs") / f"{i}.png")
+    (tmp_path / "birds").mkdir()
+    for i in range(3):
+        Image.new("RGB", (4, 4)).save(tmp_path / "birds" / f"{i}.bmp")
+    with pytest.warns(Notice, match=r"3 pictures \(\.bmp\) are left out"):
+        assert datasets.load(f"images:{tmp_path}", datasets.Images).classes == ("cats", "dogs")

@@ -573,3 +573,21 @@ def test_a_gltf_names_its_buffers_percent_encoded(tmp_path):
         buffer["uri"] = f"my%20box%20{number}.bin"
     (tmp_path / "a.gltf").write_text(json.dumps(tree))
     assert len(datasets.load(str(tmp_path / "a.gltf"), trimesh.Trimesh).faces) == 12
+
+
+@pytest.mark.parametrize(
+    "name", ["CLOUD.xyz", "cloud.XYZ", "cloud.ply", "clo%75d.xyz", "cloud.xyz ", r"inner\..\cloud.xyz"]
+)
+@pytest.mark.parametrize("prefix", ["points:", ""])
+def test_a_name_that_is_nearly_right(tmp_path, monkeypatch, name, prefix):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "cloud.xyz").write_text("0 0 0\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"did you mean .*cloud\.xyz\?"):
+        datasets.load(f"{prefix}{name}", datasets.Points)
+
+
+@pytest.mark.parametrize("prefix", ["points:", ""])
+def test_a_name_too_long_for_any_file(prefix):
+    with pytest.raises(InputError, match="there is no"):
+        datasets.load(prefix + "a" * 5000 + ".xyz", datasets.Points)

@@ -1,6 +1,7 @@
 """The radiance field: its sums against closed forms, its samplers against their distributions, and that it learns."""
 
 import csv
+import json
 import math
 
 import imageio.v3 as iio
@@ -9,6 +10,7 @@ import pytest
 import torch
 import trimesh
 from mutants import arguments, larger, part, result
+from PIL import Image
 from scipy.stats import kstest
 
 from mpcli.kit import datasets, metrics, rays
@@ -487,3 +489,16 @@ def test_the_embedded_scene_is_what_its_script_makes():
     torch.testing.assert_close(scene.cameras.pose[scene.split.test[2]], pose[0].float())
     picture = make_scene.seen(make_scene.cow(), pose)
     assert (picture[0] - scene.images[scene.split.test[2]]).abs().max() <= 1.01 / 255
+
+
+@pytest.mark.parametrize("side", [1, 8])
+def test_views_too_small_to_be_judged_are_refused_before_the_training(mpcli, tmp_path, side):
+    frames = []
+    for i in range(3):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{i}.png")
+        pose = np.eye(4)
+        pose[:3, 3] = (0.1 * i, 0, 4)
+        frames.append({"file_path": f"{i}.png", "transform_matrix": pose.tolist()})
+    (tmp_path / "transforms.json").write_text(json.dumps({"camera_angle_x": 0.8, "frames": frames}))
+    result = mpcli("train", "nerf", "--data", str(tmp_path), "--steps", "3")
+    assert result.code == 2 and f"its views are {side}x{side}; right would be 11 pixels" in result.err

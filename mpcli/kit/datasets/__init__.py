@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
 from mpcli.kit.datasets.door import admitted
-from mpcli.kit.datasets.files import there
+from mpcli.kit.datasets.files import near_miss, there
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
@@ -115,6 +115,9 @@ def _entries() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def _unknown(spec: str, name: str, entries: dict[str, importlib.metadata.EntryPoint], path_allowed: bool) -> str:
+    near = near_miss(Path(spec).expanduser()) if path_allowed and ("/" in spec or "." in spec or "\\" in spec) else None
+    if near:
+        return f"there is no file or folder {spec}: did you mean {near}?"
     close = difflib.get_close_matches(name, entries, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(entries))}"
     looks_like_path = path_allowed and ("/" in spec or "." in spec)

@@ -18,7 +18,7 @@ import torch
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets.colmap import Lens, undistort
-from mpcli.kit.datasets.files import inside, located_with_size, read_json, there
+from mpcli.kit.datasets.files import inside, located_with_size, near_miss, read_json, there
 from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Pictures, Scene, every_eighth
@@ -220,4 +220,6 @@ def _picture(name: str, path: Path, folder: Path) -> Path:
             found = inside(folder, spelt + suffix, path)
             if there(found) and found.is_file():
                 return found
-    raise InputError(f"{path}: there is no picture {name}; right would be a PNG or JPEG file of that name in {folder}")
+    near = near_miss(folder / name)
+    hint = f"did you mean {near.name}?" if near else f"right would be a PNG or JPEG file of that name in {folder}"
+    raise InputError(f"{path}: there is no picture {name}; {hint}")

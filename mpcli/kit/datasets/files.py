@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import urllib.parse
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +44,20 @@ def there(path: Path) -> bool:
         return False
 
 
+def near_miss(path: Path) -> Path | None:
+    """What is there under nearly this name: other capitals, blanks, slashes, percent signs, another suffix."""
+    name = urllib.parse.unquote(str(path).replace("\\", "/")).strip()
+    if name != str(path) and there(Path(name)):
+        return Path(name)
+    try:
+        beside = sorted(Path(name).parent.iterdir())
+    except (OSError, ValueError):
+        return None
+    wanted = Path(name).name.lower()
+    same = [found for found in beside if found.name.strip().lower() == wanted]
+    return next(iter(same or [found for found in beside if wanted and found.stem.lower() == Path(wanted).stem]), None)
+
+
 def located(name: str, argument: str, *, folder: bool) -> Path:
     """The file or folder behind the colon of a dataset.
 
@@ -55,7 +70,9 @@ def located(name: str, argument: str, *, folder: bool) -> Path:
         raise InputError(f"{name}: the {what} is missing; right would be {example}")
     path = Path(argument).expanduser()
     if not there(path):
-        raise InputError(f"{path}: there is no such {what}; right would be {example} with an existing {what}")
+        near = near_miss(path)
+        hint = f"did you mean {near}?" if near else f"right would be {example} with an existing {what}"
+        raise InputError(f"{path}: there is no such {what}; {hint}")
     if path.is_dir() != folder:
         raise InputError(f"{path}: is a {'file' if folder else 'folder'}; right would be {example} with a {what}")
     return path

@@ -20,8 +20,10 @@ from mpcli.kit.datasets import cache
 from mpcli.kit.datasets.files import located_with_size, one_size, open_image, read_image, upright_size
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Images, Pictures
+from mpcli.notices import notice
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".heic", ".avif", ".jp2", ".tga")
 SPLIT = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
@@ -41,6 +43,7 @@ def images(argument: str) -> Images:
         raise InputError(
             f"{folder}: has no PNG or JPEG picture; right would be pictures, or a subfolder for each class"
         )
+    _tell_others(folder)
     parts = {"train": [], "validation": [], "test": []} | parts
     _hold_out(parts)
     classes = sorted({path.parent.name for path, labelled in parts["train"] if labelled})
@@ -75,6 +78,14 @@ def _pictures(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
+
+
+def _tell_others(folder: Path) -> None:
+    """Say how many pictures are of a format that is not read: with them, whole classes may be missing."""
+    others = [path for path in folder.rglob("*") if path.suffix.lower() in OTHERS and not path.name.startswith(".")]
+    if others:
+        kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
+        notice(f"{folder}: {len(others)} pictures ({kinds}) are left out; right would be PNG or JPEG")
 
 
 def _collect(folder: Path) -> list[tuple[Path, bool]]:

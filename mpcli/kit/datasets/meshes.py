@@ -57,7 +57,8 @@ def mesh(argument: str) -> trimesh.Trimesh:
     if beside.refused:
         raise beside.refused
     if beside.missing:
-        notice(f"{path}: refers to {', '.join(sorted(beside.missing))[:200]}, not there, and is shown without")
+        names = ", ".join(sorted(beside.missing))[:200]
+        notice(f"{path}: refers to {names}, not there, and is shown without that texture or material")
     if loaded is None or len(loaded.faces) == 0:
         raise InputError(f"{path}: has no face; right would be a mesh of triangles")
     if loaded.faces.min() < 0 or loaded.faces.max() >= len(loaded.vertices):

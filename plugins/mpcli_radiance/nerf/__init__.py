@@ -33,9 +33,11 @@ from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
+from mpcli.errors import InputError
 from mpcli.kit import datasets, metrics, raster, rays
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
+from mpcli.kit.metrics import SSIM_WINDOW
 from mpcli.kit.pictures import tiles
 from mpcli.kit.randomness import generator
 from mpcli.run import ANIMATIONS, Run, Trained, watched
@@ -241,6 +243,11 @@ def train(
 ) -> None:
     scene = datasets.load(data, Scene).to(run.device)
     run.say(scene.describe())
+    if min(scene.images.shape[2:]) < SSIM_WINDOW:
+        height, width = scene.images.shape[2:]
+        raise InputError(
+            f"{data}: its views are {width}x{height}; right would be {SSIM_WINDOW} pixels or more each way"
+        )
     middle, reach = extent(scene)
     model = run.place(NeRF(cfg, middle, reach, scene.bounds))
     adam = torch.optim.Adam(model.parameters(), cfg.lr)
