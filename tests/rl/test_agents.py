@@ -20,7 +20,7 @@ LEARNERS = {
     "dyna": (*LAKE, *FEW, "--planning", 2),
     "dqn": ("--hidden", 8, "--warmup", 20, "--memory", 60, "--trial-every", 50, "--trial-episodes", 1, *FEW),
     "reinforce": ("--hidden", 8, "--batch", 2, *FEW),
-    "actor_critic": ("--hidden", 8, "--copies", 3, "--rollout", 7, *FEW),
+    "actor_critic": ("--hidden", 8, "--copies", 3, "--rollout", 7, "--trial-every", 50, "--trial-episodes", 1, *FEW),
 }
 NETWORKS = ("dqn", "reinforce", "actor_critic")
 PPO = ("--objective", "ppo", "--epochs", 2, "--scale-rewards")
