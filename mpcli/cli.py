@@ -4,7 +4,9 @@ Each verb is a Typer group whose commands are the pages that have it. A group li
 only the page that is run is imported, and its function's signature becomes the options.
 """
 
+import errno
 import inspect
+import io
 import os
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from mpcli.progress import tell
 from mpcli.registry import TRAINING, VERBS, Page, get, pages, spoken
 from mpcli.stop import terminable
 
+FAULT = "a fault in the program, {} (--debug shows where): "
 SUMMARY = {
     "train": "Fit a model; prints the run directory.",
     "sample": "Draw from a trained model; prints the file.",
@@ -207,8 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line on `arguments`; the exit code."""
     debug = "--debug" in arguments
-    if sys.stderr is None:  # closed by whoever started us
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
+    _streams()
     try:
         with terminable():
             code = build().main(arguments or ["--help"], prog_name="mpcli", standalone_mode=False, obj=tuple(arguments))
@@ -232,8 +234,23 @@ def run(arguments: list[str]) -> int:
         # The reader of our output went away; point stdout elsewhere so that Python's exit does not complain too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            return _complain(error, 1, debug, FAULT.format(type(error).__name__))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(Failed(f"standard output cannot be written ({error.strerror})"), 1, debug)
     except Exception as error:
-        return _complain(error, 1, debug, f"a fault in the program, {type(error).__name__} (--debug shows where): ")
+        return _complain(error, 1, debug, FAULT.format(type(error).__name__))
+
+
+def _streams() -> None:
+    """Standard streams that were closed swallow what is written; the names of files pass through as they are."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lasts
+        elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
 
 
 def _complain(error: BaseException, code: int, debug: bool, before: str = "") -> int:
