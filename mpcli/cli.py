@@ -1,5 +1,7 @@
 """The command line: `mpcli VERB SUBJECT [OPTIONS]`, as one Typer group, and the exit code of each way to end."""
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from mpcli.progress import tell
 from mpcli.registry import VERBS, spoken
 from mpcli.stop import terminable
 
+FAULT = "a fault in the program, {} (--debug shows where): "
 SUMMARY = {
     "train": "Fit a model; prints the run directory.",
     "sample": "Draw from a trained model; prints the file.",
@@ -161,8 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line on `arguments`; the exit code."""
     debug = "--debug" in arguments
-    if sys.stderr is None:  # closed by whoever started us
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
+    _streams()
     try:
         if shell := os.environ.get("_MPCLI_COMPLETE"):
             from mpcli.completion import answer
@@ -191,8 +193,23 @@ def run(arguments: list[str]) -> int:
         # The reader of our output went away; point stdout elsewhere so that Python's exit does not complain too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename:
+            return _complain(error, 1, debug, FAULT.format(type(error).__name__))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(Failed(f"standard output cannot be written ({error.strerror})"), 1, debug)
     except Exception as error:
-        return _complain(error, 1, debug, f"a fault in the program, {type(error).__name__} (--debug shows where): ")
+        return _complain(error, 1, debug, FAULT.format(type(error).__name__))
+
+
+def _streams() -> None:
+    """Standard streams that were closed swallow what is written; the names of files pass through as they are."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lasts
+        elif name == "stdout" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
 
 
 def _complain(error: BaseException, code: int, debug: bool, before: str = "") -> int:

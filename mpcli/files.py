@@ -73,7 +73,7 @@ def append(path: Path) -> IO[bytes]:
 def append_text(path: Path, text: str) -> None:
     """Write text behind the end of a file; a link is refused."""
     with naming(path), append(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))
 
 
 def rewrite(path: Path, value: Any) -> None:

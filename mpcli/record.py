@@ -54,7 +54,7 @@ def kept(
 
         def begin() -> None:
             files.sweep(run.dir)
-            commands.write((shlex.join(["mpcli", *command]) + "\n").encode())
+            commands.write((shlex.join(["mpcli", *command]) + "\n").encode(errors="surrogateescape"))
             commands.flush()
             files.write_json(run.dir / "config.json", used)
             files.write_json(run.dir / "env.json", environment(run))

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -381,3 +382,23 @@ def test_common_options_of_a_file_are_judged_like_those_of_a_page(toy, mpcli, tm
     (tmp_path / "a.json").write_text(text)
     sentence = one_sentence(mpcli("train", "toy", "--config", "a.json"))
     assert all(word in sentence for word in ["a.json", *words])
+
+
+@pytest.mark.parametrize(
+    ("redirected", "says"),
+    [(">&-", ""), ("2>&-", ""), (">/dev/full", "standard output cannot be written (No space left on device)")],
+)
+def test_work_is_not_lost_for_a_stream(redirected, says, tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m mpcli gradcheck linear_flow --out run {redirected}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if says else 0) and says in done.stderr and "fault" not in done.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+
+
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_names_of_runs_need_not_be_text(locale, tmp_path):
+    name = b"r\xff\xc3\xbc"
+    command = [sys.executable, "-m", "mpcli", "gradcheck", "linear_flow", "--quiet", "--out", os.fsdecode(name)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | locale, capture_output=True, check=False)
+    assert done.returncode == 0 and name in done.stdout, done.stderr
+    assert name in (tmp_path / os.fsdecode(name) / "command.txt").read_bytes()

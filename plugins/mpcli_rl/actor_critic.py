@@ -20,6 +20,7 @@ Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage
 Schulman et al., Proximal Policy Optimization Algorithms, 2017. arXiv:1707.06347
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, gradient, identity, inequality, uniform
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import agents, small, stepping
+from mpcli_rl.kit import agents, curves, playing, small, stepping
 from mpcli_rl.kit.networks import network
 from mpcli_rl.kit.policy import Policy, shapes, world
 
@@ -142,6 +143,8 @@ def rl_run(
     run: Run,
     env: Annotated[str, "Gymnasium environment"] = "CartPole-v1",
     steps: Annotated[int, "steps in the environment, of all copies together", Ge(1)] = 200_000,
+    trial_every: Annotated[int, "steps between trials", Ge(1)] = 10_000,
+    trial_episodes: Annotated[int, "episodes of a trial; 0 keeps the last policy", Ge(0)] = 10,
     episodes: Annotated[int | None, "stop after this many episodes", Ge(1)] = None,
     eval_episodes: Annotated[int, "greedy episodes that the result is measured on", Ge(1)] = 100,
 ) -> None:
@@ -151,7 +154,8 @@ def rl_run(
     adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
     size = cfg.copies * cfg.length
     iterations = taken = math.ceil(steps / size)
-    state: dict[str, Any] = {"model": model, "adam": adam, "worlds": worlds}
+    best, trials = copy.deepcopy(model), curves.Series("step", "return")
+    state: dict[str, Any] = {"model": model, "best": best, "adam": adam, "worlds": worlds, "trials": trials}
     scale = Scale(cfg.gamma, cfg.copies) if cfg.scale_rewards else None
     if scale:
         state["scale"] = scale
@@ -172,12 +176,19 @@ def rl_run(
             adam.step()
         run.log(**worlds.latest, loss=error)
         taken = iteration + 1
+        due = taken == iterations or taken * size // trial_every > iteration * size // trial_every
+        if trial_episodes and due:
+            earned = playing.evaluate(make, model.actor.greedy, trial_episodes, run.seed, stepping.SELECTION).mean()
+            if earned >= max(trials.column("return"), default=earned):
+                best.load_state_dict(model.state_dict())
+            trials.add(taken * size, earned)
         if episodes and worlds.ended >= episodes:
             break
 
-    run.save(model, cfg, **shapes(make()))
+    kept = best if trials.rows else model
+    run.save(kept, cfg, **shapes(make()))
     run.result(steps=taken * size)
-    agents.report(run, env, model.actor.greedy, eval_episodes, worlds.finished)
+    agents.report(run, env, kept.actor.greedy, eval_episodes, worlds.finished, trials)
 
 
 def minibatches(cfg: Config, size: int) -> Iterator[Tensor | slice]:

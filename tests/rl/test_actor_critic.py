@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mutants import arguments, larger, result
+from safetensors.numpy import load_file
 from torch import nn
 
 from mpcli.run import Run, Trained, seed_everything
 from mpcli_rl import actor_critic
 from mpcli_rl.actor_critic import ActorCritic, Config, Scale, actor_loss, advantages, loss, play
-from mpcli_rl.kit import stepping
+from mpcli_rl.kit import playing, stepping
 from mpcli_rl.kit.policy import shapes, world
 
 SMALL = {
@@ -229,3 +230,21 @@ def test_it_begins_to_balance(mpcli, objective):
     ]
     rows = np.loadtxt(result.json["artifacts"][0], delimiter=",", skiprows=1)
     assert (rows[:, 1] == rows[:, 2]).all() and rows[-1, 0] <= 7680
+
+
+def test_the_best_policy_of_the_trials_is_kept(tmp_path, monkeypatch):
+    scores = iter([3.0, 9.0, 4.0])
+    seen: list[np.ndarray] = []
+
+    def evaluate(make, policy, episodes, seed, purpose=stepping.EVALUATION):
+        seen.append(policy.__self__.mean[0].weight.detach().numpy().copy())
+        return np.array([next(scores) if purpose == stepping.SELECTION else 0.0])
+
+    monkeypatch.setattr(playing, "evaluate", evaluate)
+    (tmp_path / "run").mkdir()
+    run = Run(tmp_path / "run")
+    actor_critic.rl_run(Config(hidden=(4,), copies=2, rollout=5), run, "CartPole-v1", 300, trial_every=100)
+    kept = load_file(tmp_path / "run" / "model.safetensors")["actor.mean.0.weight"]
+    assert len(seen) == 4 and (seen[1] != seen[2]).any()
+    np.testing.assert_array_equal(kept, seen[1])
+    np.testing.assert_array_equal(seen[3], seen[1])  # and the reported return is its own

@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ LEARNERS = {
     "dyna": (*LAKE, *FEW, "--planning", 2),
     "dqn": ("--hidden", 8, "--warmup", 20, "--memory", 60, "--trial-every", 50, "--trial-episodes", 1, *FEW),
     "reinforce": ("--hidden", 8, "--batch", 2, *FEW),
-    "actor_critic": ("--hidden", 8, "--copies", 3, "--rollout", 7, *FEW),
+    "actor_critic": ("--hidden", 8, "--copies", 3, "--rollout", 7, "--trial-every", 50, "--trial-episodes", 1, *FEW),
 }
 NETWORKS = ("dqn", "reinforce", "actor_critic")
 PPO = ("--objective", "ppo", "--epochs", 2, "--scale-rewards")
@@ -103,3 +104,32 @@ def test_a_wrong_environment_is_refused_and_leaves_nothing(name, mpcli):
         assert result.code == 2 and says in result.err and "Traceback" not in result.err
         assert len(result.err.strip().splitlines()) == 1
     assert not list(Path("runs").glob("*/*"))
+
+
+class Undrawable(gym.Env):
+    """Says that it can be drawn, and cannot."""
+
+    observation_space, action_space = gym.spaces.Box(-1, 1, (1,)), gym.spaces.Discrete(2)
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (Gymnasium's own way)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, np.float32), 1.0, True, False, {}
+
+    def render(self):
+        raise RuntimeError("no OpenGL here")
+
+
+@pytest.mark.parametrize("page", NETWORKS)
+def test_a_trained_agent_is_not_lost_for_a_film_of_it(page, mpcli, monkeypatch, drawing):
+    monkeypatch.setitem(gym.registry, "Undrawable-v0", gym.envs.registration.EnvSpec("Undrawable-v0", Undrawable))
+    result = mpcli("rl-run", page, *LEARNERS[page], "--env", "Undrawable-v0", "--steps", 60, "--out", "run")
+    assert result.code == 0 and "policy.gif was not drawn: --env Undrawable-v0: cannot be drawn" in result.err
+    assert Path("run/model.safetensors").exists()
+    assert mpcli("render", "run").code == 2  # here it is what was asked for

@@ -5,6 +5,7 @@ from functools import partial
 
 import gymnasium as gym
 
+from mpcli.errors import Failed, InputError
 from mpcli.run import Run
 from mpcli_rl.kit import curves, playing, worlds
 
@@ -48,4 +49,7 @@ def report(
     evaluate(run, env, greedy, episodes)
     curves.returns(run, finished, trials)
     if "rgb_array" in world(env).metadata.get("render_modes", ()):
-        film(run, env, greedy)
+        try:
+            film(run, env, greedy)
+        except (InputError, Failed) as error:  # a trained agent is not lost for a picture of it
+            run.say(f"policy.gif was not drawn: {error}")
