@@ -81,25 +81,27 @@ def _markdown(chosen: dict[str, Page]) -> str:
     """A table a chapter: pages, what they are, their verbs, and what they reach with no option given."""
     from importlib.resources import files
 
-    from mpcli.store import in_words, main_metric
-
     measured = json.loads(files("mpcli_data").joinpath("defaults.json").read_text(encoding="utf-8"))
     lines, chapter = ["# Pages"], ""
     for name, page in chosen.items():
         if page.chapter[1] != chapter:
             chapter = page.chapter[1]
-            lines += ["", f"## {chapter.rstrip('.')}", "", "| page | what it is | verbs | by default | elsewhere |"]
-            lines += ["|---|---|---|---|---|"]
-        figures = []
-        for kind in ("embedded", "real"):
-            found = measured.get(name, {}).get(kind)
-            metric = main_metric(found["metrics"]) if found else None
-            options = found["command"].split()[4:] if found else []
-            where = f" ({options[-1]})" if options else ""
-            figures.append(in_words(*metric) + where if metric else "")
-        verbs = ", ".join(map(spoken, page.verbs))
-        lines.append(f"| `{name}` | {page.title} | {verbs} | {figures[0]} | {figures[1]} |")
+            lines += ["", f"## {chapter.rstrip('.')}", "", "| page | what it is | verbs | what its defaults reach |"]
+            lines += ["|---|---|---|---|"]
+        reached = "; ".join(filter(None, (_reached(page, found) for found in measured.get(name, {}).values())))
+        lines.append(f"| `{name}` | {page.title} | {', '.join(map(spoken, page.verbs))} | {reached} |")
     return "\n".join(lines)
+
+
+def _reached(page: Page, measured: dict[str, Any]) -> str:
+    """What one command of a page reached, and on what."""
+    from mpcli.store import in_words, main_metric
+
+    words = measured["command"].split()
+    own = [o.default for o in _options(page, words[1].replace("-", "_")) if o.name in ("data", "env") and o.default]
+    data = words[4:] or own
+    metric = main_metric(measured["metrics"])
+    return f"{in_words(*metric)}{f' on {data[-1]}' if data else ''}" if metric else ""
 
 
 def _entry(page: Page) -> dict[str, Any]:
