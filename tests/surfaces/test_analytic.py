@@ -80,7 +80,7 @@ def test_formats(mpcli, suffix):
         (("plane", "-p", "0,0,0", "-q", "1,1,1", "-r", "2,2,2"), "on one line"),
         (("plane", "-p", "0,0,0", "-q", "0,0,0"), "on one line"),
         (("plane", "-p", "0,0"), "-p 0.0,0.0: is no point"),
-        (("plane", "-q", "0,nan,0"), "is no point"),
+        (("plane", "-q", "0,nan,0"), "-q must be finite, not nan"),
         (("sphere", "--radius", "0"), "--radius must be greater than 0"),
         (("sphere", "--radius", "nan"), "--radius"),
         (("torus", "--resolution", "1"), "--resolution must be at least 2"),
