@@ -141,7 +141,13 @@ def _sum_up(run: Run, seeds: Sequence[int]) -> None:
 
 
 def _write_curves(run: Run, found: dict[str, curves.Curve]) -> None:
-    columns = [[f(column) for column in zip(*c.seeds, strict=True)] for c in found.values() for f in BAND]
+    """curves.csv: a row a step, empty where a metric was not logged by every seed."""
+    bands = [
+        {step: [f(column) for f in BAND] for step, column in zip(c.steps, zip(*c.seeds, strict=True), strict=True)}
+        for c in found.values()
+    ]
     names = [f"{name}_{what}" for name in found for what in ("median", "min", "max")]
-    steps = next(iter(found.values())).steps
-    run.table("curves.csv", ["step", *names], zip(steps, *columns, strict=True))
+    empty = [""] * len(BAND)
+    steps = sorted(set().union(*bands))
+    rows = ([step, *(cell for band in bands for cell in band.get(step, empty))] for step in steps)
+    run.table("curves.csv", ["step", *names], rows)

@@ -15,6 +15,9 @@ import pytest
 from test_runs import record, start, wait_for, weights
 from toy import TRAINER, distribution
 
+from mpcli import curves, seeds
+from mpcli.run import Run
+
 
 @pytest.fixture
 def toy(book, monkeypatch):
@@ -72,6 +75,15 @@ def test_the_band_holds_every_seed(many):
     table = list(csv.DictReader((run / "seeds.csv").read_text().splitlines()))
     assert [row["seed"] for row in table] == ["5", "6"]
     assert (run / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_metric_that_begins_late_leaves_its_first_cells_empty(tmp_path):
+    early = curves.Curve([1, 2], [[4.0, 3.0], [6.0, 5.0]])
+    seeds._write_curves(Run(tmp_path), {"return": early, "loss": curves.Curve([2], [[0.5], [0.25]])})
+    head, first, second = csv.reader((tmp_path / "curves.csv").read_text().splitlines())
+    assert head == ["step", *(f"{name}_{what}" for name in ("return", "loss") for what in ("median", "min", "max"))]
+    assert first == ["1", "5.0", "4.0", "6.0", "", "", ""]
+    assert second == ["2", "4.0", "3.0", "5.0", "0.375", "0.25", "0.5"]
 
 
 def test_seeds_tell_where_they_are_and_import_nothing_from_the_folder_of_the_user(many):
