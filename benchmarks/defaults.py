@@ -23,7 +23,7 @@ WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page w
 REAL = {
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
-    "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.xyz"),
+    "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),
     "nerf": ("--data", "blender:{}/nerf-spot"),
     **{page: ("--env", "Acrobot-v1") for page in ("dqn", "reinforce", "actor_critic")},
     **{page: ("--env", "Taxi-v4") for page in ("q_learning", "sarsa", "value_iteration", "policy_iteration")},
