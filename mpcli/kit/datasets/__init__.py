@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
-from mpcli.kit.datasets.door import admitted
+from mpcli.kit.datasets.door import admit
 from mpcli.kit.datasets.files import near_miss, there
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
@@ -50,7 +50,7 @@ def load(spec: str, /, *kinds: type, shape: tuple[int, ...] | None = None) -> An
 
     Raises:
         InputError: there is no such dataset, it is of none of the kinds or of another shape, it cannot be read, or
-            it is not as `door.admitted` says.
+            it is not as `door.admit` says.
     """
     data = _read(spec, kinds)
     if not isinstance(data, kinds):
@@ -58,7 +58,7 @@ def load(spec: str, /, *kinds: type, shape: tuple[int, ...] | None = None) -> An
         wanted, examples = (" or ".join(filter(None, of)) for of in zip(*words, strict=True))
         such = f", such as {examples}" if examples else ""
         raise InputError(f"{spec} is of kind {type(data).__name__}; right would be {wanted}{such}")
-    admitted(spec, data)
+    admit(spec, data)
     if shape is not None and isinstance(data, Images) and tuple(shape) != data.shape:
         has, needs = ("x".join(map(str, sizes)) for sizes in (data.shape, shape))
         raise InputError(f"{spec}: its images are {has}, but the model was trained on {needs}; give data of that shape")

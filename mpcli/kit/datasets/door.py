@@ -13,8 +13,8 @@ from mpcli.kit.datasets.split import Paired, Split
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
 
-def admitted(spec: str, data: Any) -> Any:
-    """The dataset, if a page can rely on it.
+def admit(spec: str, data: Any) -> None:
+    """Hold a dataset against what a page can rely on.
 
     Numbers are finite and float32, pictures bytes or in [0, 1], labels name a class each; every part of a split has an
     example (of a scene, those for training and for testing), all of one shape.
@@ -24,7 +24,6 @@ def admitted(spec: str, data: Any) -> Any:
     """
     for where, wrong, right in _faults("", data):
         raise InputError(f"{spec}: {where or 'it'} {wrong}; right would be {right}")
-    return data
 
 
 def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:

@@ -80,19 +80,20 @@ def write_samples(
         return
     x = model.sample(n or 5000, temperature)
     plane = x.shape[1:] == (2,)
-    if plane and run.suffix in FIGURES:
+    if not (plane and run.suffix in FIGURES):
+        write_points(run, x, model(x))
+    if plane:
         write_density(run, heading, model, x, target or held_out(trained.options["data"], x))
-        return
-    log_density = model(x)
+
+
+def write_points(run: Run, x: Tensor, log_density: Tensor) -> None:  # [N, D], [N]
     if run.suffix == ".npz":
         with run.file("samples.npz") as path:
             write_npz(path, samples=x.cpu().numpy(), log_density=log_density.cpu().numpy())
-    else:
-        rows = torch.cat((x, log_density[:, None]), 1).tolist()
-        names = [*(f"x{i}" for i in range(x.shape[1])), "log_density"]
-        run.table("samples.csv", names, ([f"{value:.7g}" for value in row] for row in rows))
-    if plane:
-        write_density(run, heading, model, x, target or held_out(trained.options["data"], x))
+        return
+    rows = torch.cat((x, log_density[:, None]), 1).tolist()
+    names = [*(f"x{i}" for i in range(x.shape[1])), "log_density"]
+    run.table("samples.csv", names, ([f"{value:.7g}" for value in row] for row in rows))
 
 
 def held_out(data: str, like: Tensor) -> Tensor | None:  # -> [N, 2]
