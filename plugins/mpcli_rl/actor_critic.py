@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, gradient, identity, inequality, uniform
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import agents, curves, playing, small, stepping
+from mpcli_rl.kit import agents, curves, small, stepping
 from mpcli_rl.kit.networks import network
 from mpcli_rl.kit.policy import Policy, shapes, world
 
@@ -177,11 +177,9 @@ def rl_run(
         run.log(**worlds.latest, loss=error)
         taken = iteration + 1
         due = taken == iterations or taken * size // trial_every > iteration * size // trial_every
-        if trial_episodes and due:
-            earned = playing.evaluate(make, model.actor.greedy, trial_episodes, run.seed, stepping.SELECTION).mean()
-            if earned >= max(trials.column("return"), default=earned):
-                best.load_state_dict(model.state_dict())
-            trials.add(taken * size, earned)
+        on_trial = trial_episodes and due
+        if on_trial and agents.best_yet(run, env, model.actor.greedy, trial_episodes, trials, taken * size):
+            best.load_state_dict(model.state_dict())
         if episodes and worlds.ended >= episodes:
             break
 

@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from mpcli.checks import Case, Draw, Printed, Sides, gradient, identity, inequality, uniform
 from mpcli.run import Run, Trained
-from mpcli_rl.kit import agents, curves, playing, stepping, worlds
+from mpcli_rl.kit import agents, curves, stepping, worlds
 from mpcli_rl.kit.networks import by_numpy
 
 
@@ -192,11 +192,9 @@ def rl_run(
                 adam.step()
             if due(cfg.target_every, step):
                 frozen.load_state_dict(q.state_dict())
-            if trial_episodes and due(trial_every, step + 1):
-                earned = playing.evaluate(make, q.greedy, trial_episodes, run.seed, stepping.SELECTION).mean()
-                if earned >= max(trials.column("return"), default=earned):
-                    best.load_state_dict(q.state_dict())
-                trials.add(step + cfg.copies, earned)
+            on_trial = trial_episodes and due(trial_every, step + 1)
+            if on_trial and agents.best_yet(run, env, q.greedy, trial_episodes, trials, step + cfg.copies):
+                best.load_state_dict(q.state_dict())
         run.log(**seen)
         if episodes and worlds.ended >= episodes:
             break

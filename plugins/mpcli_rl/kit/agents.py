@@ -7,7 +7,7 @@ import gymnasium as gym
 
 from mpcli.errors import Failed, InputError
 from mpcli.run import Run
-from mpcli_rl.kit import curves, playing, worlds
+from mpcli_rl.kit import curves, playing, stepping, worlds
 
 
 def world(env: str, render: bool = False) -> gym.Env:
@@ -17,6 +17,14 @@ def world(env: str, render: bool = False) -> gym.Env:
         InputError: as `worlds.make`.
     """
     return worlds.make(env, ("vector", "image"), ("discrete", "vector"), render)
+
+
+def best_yet(run: Run, env: str, greedy: playing.Policy, episodes: int, trials: curves.Series, step: int) -> bool:
+    """Play a trial and note it among `trials` (columns "step" and "return"): whether none before earned more."""
+    earned = playing.evaluate(partial(world, env), greedy, episodes, run.seed, stepping.SELECTION).mean()
+    best = earned >= max(trials.column("return"), default=earned)
+    trials.add(step, earned)
+    return bool(best)
 
 
 def evaluate(run: Run, env: str, greedy: playing.Policy, episodes: int) -> None:
