@@ -29,16 +29,16 @@ def intersect_box(
     return nearer.amax(-1).clamp(min=0), farther.amin(-1)
 
 
-def over(images: Float[Tensor, "*batch C H W"], background: float) -> Float[Tensor, "*batch 3 H W"]:
-    """Pictures with opacity laid over a grey `background` (1 is white); pictures without it unchanged."""
+def over(images: Float[Tensor, "*batch C H W"], background: Float[Tensor, "3"]) -> Float[Tensor, "*batch 3 H W"]:
+    """Pictures with opacity laid over a colour; pictures without it unchanged."""
     if images.shape[-3] == 3:
         return images
     colour, opacity = images[..., :3, :, :], images[..., 3:, :, :]
-    return colour * opacity + background * (1 - opacity)
+    return colour * opacity + background[:, None, None] * (1 - opacity)
 
 
 def pixel_batches(
-    scene: Scene, views: Int64[Tensor, " views"], size: int, seed: int, background: float
+    scene: Scene, views: Int64[Tensor, " views"], size: int, seed: int, background: Float[Tensor, "3"]
 ) -> Callable[[int], tuple[Float[Tensor, "size 3"], Float[Tensor, "size 3"], Float[Tensor, "size 3"]]]:
     """Origins, unit directions and colours (over `background`) of `size` pixels drawn from some of the views.
 

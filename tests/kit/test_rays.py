@@ -1,6 +1,5 @@
 """Rays against boxes and spheres in closed form, and batches of pixels against the pictures they come from."""
 
-import pytest
 import torch
 
 from mpcli.kit import rays
@@ -58,7 +57,9 @@ def small_scene(channels: int) -> Scene:
 
 def test_a_batch_holds_rays_of_the_pixels_whose_colours_it_holds():
     scene = small_scene(3)
-    origins, directions, colours = rays.pixel_batches(scene, scene.split.train, 600, seed=3, background=1.0)(7)
+    origins, directions, colours = rays.pixel_batches(scene, scene.split.train, 600, seed=3, background=torch.ones(3))(
+        7
+    )
     view, row, column = (10 * colours).round().long().unbind(-1)
     all_origins, all_directions = scene.cameras.rays()
     torch.testing.assert_close(origins, all_origins[view, row, column])
@@ -70,18 +71,17 @@ def test_a_batch_holds_rays_of_the_pixels_whose_colours_it_holds():
 def test_batches_are_a_function_of_seed_and_step():
     def first(seed: int, step: int) -> torch.Tensor:
         scene = small_scene(3)
-        return rays.pixel_batches(scene, scene.split.train, 20, seed, background=1.0)(step)[2]
+        return rays.pixel_batches(scene, scene.split.train, 20, seed, background=torch.ones(3))(step)[2]
 
     assert torch.equal(first(0, 5), first(0, 5))
     assert not torch.equal(first(0, 5), first(0, 6)) and not torch.equal(first(0, 5), first(1, 5))
 
 
-@pytest.mark.parametrize("background", [0.0, 1.0])
-def test_opacity_is_laid_over_the_background(background):
-    scene = small_scene(4)
+def test_opacity_is_laid_over_the_background():
+    scene, background = small_scene(4), torch.tensor([0.0, 0.5, 1.0])
     _, _, colours = rays.pixel_batches(scene, scene.split.test, 50, seed=0, background=background)(0)
     restored = (colours - 0.75 * background) / 0.25
     assert set((10 * restored[:, 0]).round().int().tolist()) == {2, 3}
     picture = rays.over(scene.images[:], background)
-    torch.testing.assert_close(picture, scene.images[:, :3] * 0.25 + 0.75 * background)
-    assert torch.equal(rays.over(picture, 0.3), picture)
+    torch.testing.assert_close(picture, scene.images[:, :3] * 0.25 + 0.75 * background[:, None, None])
+    assert torch.equal(rays.over(picture, torch.full((3,), 0.3)), picture)

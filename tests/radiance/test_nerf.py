@@ -1,6 +1,7 @@
 """The radiance field: its sums against closed forms, its samplers against their distributions, and that it learns."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -14,6 +15,8 @@ from PIL import Image
 from scipy.stats import kstest
 
 from mpcli.kit import datasets, metrics, rays
+from mpcli.kit.cameras import look_at, pinhole
+from mpcli.kit.datasets.types import Pictures, every_eighth
 from mpcli.kit.pictures import tiles
 from mpcli_radiance import nerf
 from mpcli_radiance.nerf import (
@@ -22,12 +25,14 @@ from mpcli_radiance.nerf import (
     NeRF,
     Octaves,
     RandomFourier,
+    encodings,
     importance,
     spacing,
     stratified,
     weights,
 )
 from mpcli_radiance.nerf import march as marching
+from mpcli_radiance.nerf.space import Openings, Space, measured
 
 SMALL = {
     "train": ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
@@ -56,7 +61,9 @@ MUTANTS = {
     "a sample dims itself": (nerf, "weights", lambda w: lambda sigma, delta: w(sigma, delta) * (-sigma * delta).exp()),
     "nothing dims": (nerf, "weights", lambda w: lambda sigma, delta: -torch.expm1(-sigma * delta)),
     "weights too large": (nerf, "weights", result(larger)),
-    "the last sample reaches no further": (nerf, "spacing", arguments(lambda t, far: (t, t[:, -1:].max()))),
+    "the last sample reaches no further": (nerf, "spacing", arguments(lambda s, end: (s, s[:, -1]))),
+    "closed space is passed too": (Openings, "at", lambda at: lambda way, s: way.near[:, None] + s),
+    "open where it is closed": (Space, "holds", result(lambda held: ~held)),
     "shares from the wrong end": (nerf, "importance", arguments(lambda edges, mass, u: (edges, mass, 1 - u))),
     "mass of the next interval": (nerf, "importance", arguments(lambda edges, mass, u: (edges, mass.roll(1, -1), u))),
     "samples of the next part": (nerf, "stratified", arguments(lambda near, far, n, u: (near, far, n, u + 0.9))),
@@ -82,7 +89,7 @@ def uniform(*shape: int) -> torch.Tensor:
 
 def test_weights_are_shares_of_the_light_that_is_not_let_through():
     sigma, t = 20 * uniform(50, 12), uniform(50, 12).sort(-1).values
-    delta = spacing(t, 1.5)
+    delta = spacing(t, torch.full((50,), 1.5, dtype=torch.float64))
     w = weights(sigma, delta)
     assert (w >= 0).all() and (w.sum(-1) <= 1).all()
     torch.testing.assert_close(w.sum(-1), 1 - torch.exp(-(sigma * delta).sum(-1)))
@@ -95,15 +102,19 @@ def test_weights_are_shares_of_the_light_that_is_not_let_through():
 
 def test_intervals_fill_the_ray_from_the_first_sample_to_its_end():
     t = uniform(5, 7).sort(-1).values
-    delta = spacing(t, 2.0)
+    delta = spacing(t, torch.full((5,), 2.0, dtype=torch.float64))
     torch.testing.assert_close(delta[:, :-1], t[:, 1:] - t[:, :-1])
     torch.testing.assert_close(delta.sum(-1), 2.0 - t[:, 0])
 
 
-def constant_fog(sigma: float, colour: float, cfg: Config) -> NeRF:
-    """A model whose networks are cut short: the same density and colour everywhere."""
-    model = NeRF(cfg, (0.0, 0.0, 0.0), 2.0, (1.0, 4.0)).eval()
-    raw = math.log(math.expm1(sigma)) / 10
+BOX = Space((-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
+
+
+def constant_fog(sigma: float, colour: float, cfg: Config, background=(1.0, 1.0, 1.0)) -> NeRF:
+    """A model whose networks are cut short: the same density, per unit of length, and colour everywhere."""
+    model = NeRF(cfg, background).eval()
+    model.space.load_state_dict(BOX.state_dict())
+    raw = math.log(math.expm1(2 * sigma)) / 10
     for field in (model.coarse, model.fine):
         for layer, value in ((field.to_density, raw), (field.to_colour, math.log(colour / (1 - colour)))):
             torch.nn.init.zeros_(layer.weight)
@@ -111,17 +122,30 @@ def constant_fog(sigma: float, colour: float, cfg: Config) -> NeRF:
     return model
 
 
-@pytest.mark.parametrize("background", ["white", "black"])
-def test_light_through_a_slab_of_constant_density_is_beers_law(background):
-    model = constant_fog(0.7, 0.3, Config(width=8, depth=2, coarse=64, fine=64, background=background))
-    directions = torch.nn.functional.normalize(torch.randn(6, 3), dim=-1)
-    coarse, fine, t, w = model(torch.zeros(6, 3), directions)
-    behind = {"white": 1.0, "black": 0.0}[background]
-    for colour, first in ((coarse, 1 + 1.5 / 64), (fine, float(t[0, 0]))):
-        through = math.exp(-0.7 * (4.0 - first))  # the sums begin at the first sample
-        torch.testing.assert_close(colour, torch.full((6, 3), 0.3 * (1 - through) + behind * through))
+def test_light_through_a_slab_of_constant_density_is_beers_law():
+    behind = torch.tensor([1.0, 0.0, 0.4])
+    model = constant_fog(0.7, 0.3, Config(width=8, depth=2, coarse=64, fine=64), tuple(behind.tolist()))
+    model.space.bounds.copy_(torch.tensor([1.0, 3.0]))
+    origins = torch.tensor([[-3.0, 0.0, 0.5], [0.0, 3.0, 0.0], [0.2, 0.2, 2.5]])
+    directions = torch.tensor([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
+    coarse, fine, t, w = model(origins, directions)
+    end = torch.full((3,), 3.0)
+    for colour, first in ((coarse, 1 + 1 / 64), (fine, t[:, 0])):
+        through = torch.exp(-0.7 * (end - first))[:, None]  # the sums begin at the first sample
+        torch.testing.assert_close(colour, 0.3 * (1 - through) + behind * through)
     torch.testing.assert_close(t, t.sort(-1).values)
-    assert t.shape == w.shape == (6, 128)
+    assert t.shape == w.shape == (3, 128)
+
+
+def test_a_scene_of_another_unit_is_the_same_picture():
+    cfg = Config(width=8, depth=2, coarse=20, fine=20)
+    small, large = NeRF(cfg).eval(), NeRF(cfg).eval()
+    large.load_state_dict(small.state_dict())
+    large.space.low *= 1000
+    large.space.high *= 1000
+    origins = torch.tensor([[0.0, 0.2, 3.0]]).expand(20, 3)
+    directions = torch.nn.functional.normalize(0.3 * torch.randn(20, 3) - origins, dim=-1)
+    torch.testing.assert_close(large(1000 * origins, directions)[1], small(origins, directions)[1], atol=1e-4, rtol=0)
 
 
 # -------------------------------------------------------------------------------------------------------- samplers
@@ -156,13 +180,13 @@ def test_importance_samples_are_better_than_even_ones():
         return 200 * torch.exp(-(((t - 0.7) / 0.02) ** 2) / 2)
 
     def colour(t: torch.Tensor) -> torch.Tensor:
-        return (weights(density(t), spacing(t, 1.0)) * (0.5 + 0.5 * torch.sin(60 * t))).sum(-1)
+        return (weights(density(t), spacing(t, t.new_ones(len(t)))) * (0.5 + 0.5 * torch.sin(60 * t))).sum(-1)
 
     def error(n: int, guided: bool) -> float:
         t = stratified(0, 1, n, uniform(3000, n))
         if guided:
             t = stratified(0, 1, n // 2, uniform(3000, n // 2))
-            guide = weights(density(t), spacing(t, 1.0)) + 1e-5
+            guide = weights(density(t), spacing(t, t.new_ones(len(t)))) + 1e-5
             edges = torch.cat([torch.zeros(3000, 1), (t[:, 1:] + t[:, :-1]) / 2, torch.ones(3000, 1)], -1)
             more = importance(edges, guide, stratified(0, 1, n // 2, uniform(3000, n // 2)))
             t = torch.cat([t, more], -1).sort(-1).values
@@ -172,6 +196,80 @@ def test_importance_samples_are_better_than_even_ones():
     even, guided = ([error(n, kind) for n in (16, 32, 64, 128)] for kind in (False, True))
     assert even == sorted(even, reverse=True) and guided == sorted(guided, reverse=True)  # more samples help ...
     assert all(better < 0.75 * worse for better, worse in zip(guided, even, strict=True))  # ... guided ones help more
+
+
+# ----------------------------------------------------------------------------------------------------------- space
+
+
+def ball_scene(background: float, opacity: bool, spots: bool = False, unit: float = 1.0) -> datasets.Scene:
+    """A grey ball of radius 0.5 about (0.3, 0, 0), in units of length; its spots have the colour of the background."""
+    eyes = 3 * torch.nn.functional.normalize(torch.randn(24, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    middle = torch.tensor([0.3, 0.0, 0.0])
+    cameras = pinhole(look_at(eyes, middle), 0.7, 48, 40)
+    origins, directions = cameras.rays()
+    across = torch.linalg.cross(origins - middle, directions).norm(dim=-1)[:, None]
+    ball = (across < 0.5).float()
+    colour = torch.where((across < 0.1) & spots, background, 0.4 + 0.2 * directions.movedim(-1, 1)).clamp(0, 1)
+    images = torch.cat([colour, ball], 1) if opacity else colour * ball + background * (1 - ball)
+    pose = cameras.pose.clone()
+    pose[:, :3, 3] *= unit
+    return datasets.Scene(
+        Pictures(images),
+        dataclasses.replace(cameras, pose=pose),
+        every_eighth(24),
+        (1.5 * unit, 4.5 * unit),
+        ("",) * 24,
+    )
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(
+    ("background", "opacity", "spots"),
+    [(1.0, True, False), (1.0, False, True), (0.0, False, False), (0.7, False, True)],
+)
+def test_silhouettes_leave_the_thing_and_little_else(background, opacity, spots, unit):
+    space, colour, found = measured(ball_scene(background, opacity, spots, unit), None)
+    assert "silhouettes leave" in found and colour.tolist() == pytest.approx([1.0 if opacity else background] * 3)
+    middle = torch.tensor([0.3, 0.0, 0.0])
+    inside = middle + 0.49 * torch.nn.functional.normalize(torch.randn(2000, 3), dim=-1) * torch.rand(2000, 1)
+    beyond = middle + 0.75 * torch.nn.functional.normalize(torch.randn(2000, 3), dim=-1)
+    assert space.holds(unit * inside).float().mean() > 0.999 and space.holds(unit * beyond).float().mean() < 0.02
+    assert (space.low / unit > torch.tensor([-0.4, -0.7, -0.7])).all()
+    assert (space.high / unit < torch.tensor([1.0, 0.7, 0.7])).all()
+
+
+def test_without_a_plain_background_the_bounds_say_where_to_look():
+    scene = ball_scene(1.0, False)
+    images = scene.images[:]
+    noisy = dataclasses.replace(scene, images=Pictures(torch.where(images == 1, torch.rand(images.shape), images)))
+    space, _, found = measured(noisy, None)
+    assert "no plain background" in found and space.cells.all()
+    way = space.open(*(x[:, 20, 24] for x in scene.cameras.rays()))
+    torch.testing.assert_close(way.near, torch.full((24,), 1.5))
+    torch.testing.assert_close(way.length, torch.full((24,), 3.0))
+
+
+def test_cameras_that_are_not_those_of_the_pictures_are_told():
+    scene = ball_scene(1.0, True)
+    wrong = dataclasses.replace(scene, cameras=scene.cameras[torch.arange(24).roll(5)])
+    turned = wrong.cameras.pose.clone()
+    turned[:, :3, :3] = turned[:, :3, :3] @ torch.tensor(
+        [[0.9553, 0.0, 0.2955], [0.0, 1.0, 0.0], [-0.2955, 0.0, 0.9553]]
+    )
+    turned[::2, :3, :3] = scene.cameras.pose[::2, :3, :3]
+    wrong = dataclasses.replace(wrong, cameras=dataclasses.replace(wrong.cameras, pose=turned))
+    space, _, found = measured(wrong, None)
+    assert "cameras are wrong" in found and space.cells.all()
+
+
+def test_training_rays_meet_the_thing():
+    scene = ball_scene(1.0, True)
+    space, background, _ = measured(scene, None)
+    origins, directions, colours = nerf.rays_that_meet(scene, space, background, 200, 3)(7)
+    assert origins.shape == colours.shape == (200, 3)
+    assert (space.open(origins, directions).length > 0).all()
+    across = torch.linalg.cross(origins - torch.tensor([0.3, 0.0, 0.0]), directions).norm(dim=-1)
+    assert across.max() < 0.8 and (across < 0.5).float().mean() > 0.5
 
 
 # -------------------------------------------------------------------------------------------------------- networks
@@ -195,7 +293,7 @@ def test_random_fourier_features_have_a_gaussian_kernel():
     assert expected.max() - expected.min() > 0.5
 
 
-@pytest.mark.parametrize("encoding", ["positional", "fourier"])
+@pytest.mark.parametrize("encoding", ["positional", "fourier", "none"])
 def test_density_does_not_depend_on_the_direction_but_colour_does(encoding):
     field = Field(Config(width=16, depth=4, encoding=encoding))
     torch.nn.init.constant_(field.to_density.bias, 0.5)
@@ -225,7 +323,7 @@ def test_the_place_enters_again_behind_the_middle():
 def test_batches_are_a_function_of_seed_and_step_and_all_along_rays():
     def batch(seed: int, step: int) -> tuple[torch.Tensor, ...]:
         scene = datasets.load("cow", datasets.Scene)
-        pixels = rays.pixel_batches(scene, scene.split.train, 50, seed, 1.0)
+        pixels = rays.pixel_batches(scene, scene.split.train, 50, seed, torch.ones(3))
         return nerf.jittered(pixels, 5, 7, seed)(step)
 
     ours = batch(1, 5)
@@ -245,7 +343,7 @@ def test_without_offsets_samples_lie_in_the_middle():
 
 
 def test_paper_size():
-    model = NeRF(Config(width=256, depth=8), (0.0, 0.0, 0.0), 1.0, (2.0, 6.0))
+    model = NeRF(Config(width=256, depth=8, octaves=10))
     field = model.fine
     # Eight layers of 256, the sixth fed with the place again; density; a feature; 128 units that see the direction.
     expected = 60 * 256 + 7 * 256 * 256 + 60 * 256 + 8 * 256 + (256 + 1) + (256 * 256 + 256)
@@ -254,13 +352,13 @@ def test_paper_size():
     assert sum(p.numel() for p in model.parameters()) == 2 * expected
 
 
-@pytest.mark.parametrize("encoded", [True, False])
-def test_without_octaves_a_network_does_not_fit_high_frequencies(encoded):
+@pytest.mark.parametrize("encoding", ["positional", "fourier", "none"])
+def test_without_octaves_or_random_frequencies_a_network_does_not_fit_high_frequencies(encoding):
     x = torch.linspace(-1, 1, 128)[:, None].expand(-1, 3)
     target = torch.sin(16 * math.pi * x[:, :1])
-    gamma = Octaves(5) if encoded else torch.nn.Identity()
+    gamma, _ = encodings(Config(encoding=encoding, octaves=5))
     net = torch.nn.Sequential(
-        torch.nn.Linear(30 if encoded else 3, 32), torch.nn.ReLU(), torch.nn.Linear(32, 32), torch.nn.ReLU(),
+        torch.nn.Linear(gamma.size, 32), torch.nn.ReLU(), torch.nn.Linear(32, 32), torch.nn.ReLU(),
         torch.nn.Linear(32, 1),
     )  # fmt: skip
     adam = torch.optim.Adam(net.parameters(), 5e-3)
@@ -269,24 +367,25 @@ def test_without_octaves_a_network_does_not_fit_high_frequencies(encoded):
         adam.zero_grad()
         loss.backward()
         adam.step()
-    assert loss < 0.02 if encoded else loss > 0.3  # the power of the target is 0.5
+    assert loss > 0.3 if encoding == "none" else loss < 0.02  # the power of the target is 0.5
 
 
 # -------------------------------------------------------------------------------------------------------- rendering
 
 
-def lively(cfg: Config) -> NeRF:
+def lively(cfg: Config, background) -> NeRF:
     """An untrained model whose rays end: with empty places, dense places, and colours that differ."""
-    model = NeRF(cfg, (0.1, 0.0, -0.1), 2.0, (1.0, 5.0)).eval()
+    model = NeRF(cfg, background).eval()
+    model.space.load_state_dict(Space((-1.9, -2.0, -2.1), (2.1, 2.0, 1.9)).state_dict())
     for field in (model.coarse, model.fine):
         torch.nn.init.normal_(field.to_density.weight, std=6 / math.sqrt(cfg.width))
         torch.nn.init.normal_(field.to_colour.weight, std=3.0)
     return model
 
 
-@pytest.mark.parametrize("background", ["white", "black"])
+@pytest.mark.parametrize("background", [(1.0, 1.0, 1.0), (0.0, 0.2, 0.5)])
 def test_fast_rendering_is_the_straightforward_sum(background, monkeypatch):
-    model = lively(Config(width=32, depth=4, coarse=40, fine=50, octaves=3, background=background))
+    model = lively(Config(width=32, depth=4, coarse=40, fine=50, octaves=3), background)
     origins = 3 * torch.nn.functional.normalize(torch.randn(500, 3), dim=-1)
     directions = torch.nn.functional.normalize(0.5 * torch.randn(500, 3) - origins, dim=-1)
     with torch.no_grad():
@@ -321,24 +420,26 @@ class Ball(Field):
 
 
 def test_rendering_skips_what_is_hidden_or_empty():
-    model = NeRF(Config(width=8, depth=2, coarse=32, fine=32), (0.0, 0.0, 0.0), 2.0, (1.0, 5.0)).eval()
+    model = NeRF(Config(width=8, depth=2, coarse=32, fine=32)).eval()
+    model.space.load_state_dict(BOX.state_dict())
     model.coarse.__class__ = model.fine.__class__ = Ball
-    origins = torch.tensor([0.0, 0.0, 3.0]).expand(200, 3)
+    origins, empty = torch.tensor([0.0, 0.0, 3.0]).expand(200, 3), torch.tensor([1.5, 0.0, 3.0]).expand(200, 3)
     straight, beside = torch.tensor([0.0, 0.0, -1.0]), torch.tensor([1.0, 0.0, 0.0])
     _, distance, opacity = model.render(origins, straight.expand(200, 3))
     assert (opacity > 0.99).all() and (distance - 2.0).abs().max() < 0.1
     assert model.coarse.coloured == 0 and model.coarse.asked == 200 * 16  # the ball begins after 8 of 32 samples
     assert model.fine.asked < 200 * 64 and 0 < model.fine.coloured < 200 * 40
     model.coarse.asked = model.fine.asked = model.fine.coloured = 0
-    _, _, opacity = model.render(origins, beside.expand(200, 3))
+    _, _, opacity = model.render(empty, straight.expand(200, 3))
     assert (opacity == 0).all() and model.fine.coloured == 0
-    assert (
-        model.coarse.asked == 200 * 32 and model.fine.asked == 200 * 64
-    )  # empty places cannot be known without asking
+    assert model.coarse.asked == 200 * 32 and model.fine.asked == 200 * 64  # nothing says that it is empty
+    model.coarse.asked = model.fine.asked = 0
+    colour, _, opacity = model.render(origins, beside.expand(200, 3))
+    assert (opacity == 0).all() and (colour == 1).all() and model.coarse.asked == model.fine.asked == 0
 
 
 def test_memory_is_bounded_at_any_image_size(monkeypatch):
-    model = NeRF(Config(width=8, depth=2, coarse=2, fine=2), (0.0, 0.0, 0.0), 2.0, (1.0, 3.0)).eval()
+    model = NeRF(Config(width=8, depth=2, coarse=2, fine=2)).eval()
     monkeypatch.setattr(marching, "TILE", 8 * 4096)
     largest = 0
     plain = Field.hidden
@@ -394,7 +495,7 @@ def test_it_learns_the_scene(mpcli, trained):
     result = mpcli("evaluate", trained, "--json")
     assert result.code == 0, result.err
     scene = datasets.load("cow", datasets.Scene)
-    truth = rays.over(scene.images[scene.split.test], 1.0)
+    truth = rays.over(scene.images[scene.split.test], torch.ones(3))
     # An untrained fog, or a network that knows the mean colour, or one that knows white: under 15 dB.
     constant = truth.mean(dim=(0, 2, 3), keepdim=True)
     blind = max(-10 * (truth - guess).square().mean().log10().item() for guess in (constant, torch.ones(1)))
@@ -426,7 +527,7 @@ def test_test_views_stand_beside_the_truth(mpcli, trained, monkeypatch):
     ((images, columns),) = sheets
     assert columns == ["true", "rendered", "depth"] and images.shape == (2, 3, 3, 64, 64)
     scene = datasets.load("cow", datasets.Scene)
-    torch.testing.assert_close(images[:, 0], rays.over(scene.images[scene.split.test[:2]], 1.0))
+    torch.testing.assert_close(images[:, 0], rays.over(scene.images[scene.split.test[:2]], torch.ones(3)))
     assert metrics.psnr(images[:, 1], images[:, 0]).min() > 16
 
 
@@ -459,7 +560,7 @@ def test_a_level_that_no_density_reaches_is_refused(mpcli, trained):
     assert result.code == 2 and "level" in result.err and "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("option", [("--encoding", "fourier"), ("--background", "black"), ("--octaves", "2")])
+@pytest.mark.parametrize("option", [("--encoding", "none"), ("--background", "black"), ("--octaves", "2")])
 def test_options_reach_the_model(mpcli, option):
     result = mpcli("train", "nerf", *TINY, "--steps", 2, "--judged", 1, *option)
     assert result.code == 0, result.err
@@ -467,6 +568,19 @@ def test_options_reach_the_model(mpcli, option):
     assert again.code == 0, again.err
     first = mpcli("train", "nerf", *TINY, "--steps", 2, "--judged", 5, *option, "--json").json["metrics"]["psnr"]
     assert again.json["metrics"]["psnr"] == pytest.approx(first, abs=1e-4)
+
+
+def test_a_picture_of_the_background_alone_is_told(mpcli):
+    result = mpcli("train", "nerf", *TINY, "--steps", 1, "--judged", 1)
+    assert result.code == 0 and "nothing was learned" in result.err and " dB" in result.err, result.err
+
+
+@pytest.mark.learning
+def test_it_learns_a_scene_that_nothing_was_chosen_for(mpcli, shared_data):
+    data = f"blender:{shared_data / 'nerf-spot'}@64"
+    result = mpcli("train", "nerf", "--data", data, "--steps", 150, "--judged", 3, "--json")
+    assert result.code == 0 and "nothing was learned" not in result.err, result.err
+    assert result.json["metrics"]["psnr"] > 19  # one colour: 13 dB
 
 
 def test_real_layouts_are_read(mpcli, shared_data):
@@ -480,8 +594,6 @@ def test_real_layouts_are_read(mpcli, shared_data):
 
 def test_the_embedded_scene_is_what_its_script_makes():
     import make_scene
-
-    from mpcli.kit.cameras import look_at
 
     scene = datasets.load("cow", datasets.Scene)
     assert [len(part) for part in scene.split.parts().values()] == [40, 5, 5]

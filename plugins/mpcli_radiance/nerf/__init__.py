@@ -13,7 +13,9 @@ constant density over t, say where the fine one looks as well. The loss is |C_co
     gamma(p) = (sin 2^0 pi p, cos 2^0 pi p, ..., sin 2^{L-1} pi p, cos 2^{L-1} pi p)       p in [-1, 1], L = 10; 4 for d
 
 gives the network high frequencies, or sines of random frequencies do. Density is read off before the direction enters.
-The defaults reach 28 dB on the held-out views of the embedded scene.
+
+Where nothing can be is cut out before. Of pictures with a plain background, or with opacity, t runs through what their
+silhouettes leave of space, else through all that the views see within the scene's bounds; p = 1 at its border.
 
 Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi and Ng, NeRF: Representing Scenes as Neural Radiance Fields for
 View Synthesis, 2020. arXiv:2003.08934
@@ -21,15 +23,14 @@ Tancik et al., Fourier Features Let Networks Learn High Frequency Functions in L
 arXiv:2006.10739
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt, Interval
-from matplotlib import colormaps
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu, softplus
 
@@ -39,59 +40,42 @@ from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets import Scene
 from mpcli.kit.metrics import SSIM_WINDOW
 from mpcli.kit.pictures import tiles
-from mpcli.kit.randomness import generator
 from mpcli.run import ANIMATIONS, Run, Trained, watched
+from mpcli_radiance.nerf.batches import jittered, rays_that_meet
+from mpcli_radiance.nerf.encodings import Coordinates, Encoding, Octaves, RandomFourier
 from mpcli_radiance.nerf.equations import gradcheck as gradcheck
-from mpcli_radiance.nerf.views import around, extent
+from mpcli_radiance.nerf.space import Space, measured
+from mpcli_radiance.nerf.views import DEPTH, around, depth_map, span
 
-BACKGROUND = {"white": 1.0, "black": 0.0}
-DEPTH = "viridis_r"  # near is bright
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "measured": None}
 
 
 @dataclass(frozen=True)
 class Config:
     width: Annotated[int, "units of a layer; 256 in the paper", Ge(4)] = 64
     depth: Annotated[int, "layers before the density; 8 in the paper", Ge(2)] = 4
-    encoding: Annotated[Literal["positional", "fourier"], "octaves, or random frequencies"] = "positional"
-    octaves: Annotated[int, "L of gamma for places", Ge(1)] = 10
+    encoding: Annotated[
+        Literal["positional", "fourier", "none"], "octaves, random frequencies, or coordinates as they are"
+    ] = "positional"
+    octaves: Annotated[int, "L of gamma for places; 10 in the paper", Ge(1)] = 8
     octaves_direction: Annotated[int, "L of gamma for directions", Ge(1)] = 4
     bandwidth: Annotated[float, "standard deviation of the random frequencies", Gt(0)] = 4.0
-    coarse: Annotated[int, "samples a ray of the coarse network; 64 in the paper", Ge(2)] = 24
-    fine: Annotated[int, "samples a ray that the fine network adds; 128 in the paper", Ge(1)] = 24
-    background: Annotated[Literal["white", "black"], "behind the scene"] = "white"
-    steps: Annotated[int, "training steps", Ge(1)] = 1800
-    batch: Annotated[int, "rays a step", Ge(1)] = 256
-    lr: Annotated[float, "learning rate at the start; it falls tenfold", Gt(0)] = 8e-3
+    coarse: Annotated[int, "samples a ray of the coarse network; 64 in the paper", Ge(2)] = 16
+    fine: Annotated[int, "samples a ray that the fine network adds; 128 in the paper", Ge(1)] = 16
+    background: Annotated[
+        Literal["measured", "white", "black"], "behind the scene; measured: white, or what is at the pictures' borders"
+    ] = "measured"
+    steps: Annotated[int, "training steps", Ge(1)] = 900
+    batch: Annotated[int, "rays a step, of those that may meet something", Ge(1)] = 512
+    lr: Annotated[float, "learning rate at the start; it falls tenfold", Gt(0)] = 5e-3
 
 
-class Octaves(nn.Module):
-    """gamma: each coordinate by itself, [..., 3] -> [..., 3 * 2 L]."""
-
-    frequencies: Tensor
-
-    def __init__(self, octaves: int):
-        super().__init__()
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(octaves), persistent=False)
-        self.size = 3 * 2 * octaves
-
-    def forward(self, p: Tensor) -> Tensor:
-        angles = (p[..., None] * self.frequencies).flatten(-2)
-        return torch.cat([angles.sin(), angles.cos()], -1)
-
-
-class RandomFourier(nn.Module):
-    """Sines and cosines of 2 pi B p with rows of B drawn once from N(0, s^2), as many as gamma has."""
-
-    frequencies: Tensor
-
-    def __init__(self, octaves: int, bandwidth: float):
-        super().__init__()
-        self.register_buffer("frequencies", 2 * math.pi * bandwidth * torch.randn(3 * octaves, 3))
-        self.size = 3 * 2 * octaves
-
-    def forward(self, p: Tensor) -> Tensor:
-        angles = p @ self.frequencies.T
-        return torch.cat([angles.sin(), angles.cos()], -1)
+def encodings(cfg: Config) -> tuple[Encoding, Encoding]:  # of places and of directions
+    if cfg.encoding == "none":
+        return Coordinates(), Coordinates()
+    octaves = cfg.encoding == "positional"
+    place = Octaves(cfg.octaves) if octaves else RandomFourier(cfg.octaves, cfg.bandwidth)
+    return place, Octaves(cfg.octaves_direction)
 
 
 class Field(nn.Module):
@@ -99,9 +83,7 @@ class Field(nn.Module):
 
     def __init__(self, cfg: Config):
         super().__init__()
-        octaves = cfg.encoding == "positional"
-        self.place = Octaves(cfg.octaves) if octaves else RandomFourier(cfg.octaves, cfg.bandwidth)
-        self.direction = Octaves(cfg.octaves_direction)
+        self.place, self.direction = encodings(cfg)
         self.layers = nn.ModuleList(nn.Linear(cfg.width if i else self.place.size, cfg.width) for i in range(cfg.depth))
         self.skip = max(1, 5 * cfg.depth // 8)  # the sixth layer of the paper's eight
         self.again = nn.Linear(self.place.size, cfg.width, bias=False)
@@ -121,7 +103,7 @@ class Field(nn.Module):
             h = relu(h, inplace=not h.requires_grad)
         return h
 
-    def density(self, h: Tensor) -> Tensor:  # [..., W] -> sigma [...] > 0, per unit of length
+    def density(self, h: Tensor) -> Tensor:  # [..., W] -> sigma [...] > 0, per unit of the scaled places
         # The paper's ReLU can be zero everywhere after a few steps, and then learns no more: one seed in four here. The
         # factor lets walls become opaque, and empty places clear, in few steps.
         return softplus(10 * self.to_density(h)[..., 0])
@@ -139,8 +121,8 @@ def stratified(near: float, far: float, n: int, u: Tensor) -> Tensor:  # u [R, n
     return near + (far - near) * (torch.arange(n, device=u.device) + u) / n
 
 
-def spacing(t: Tensor, far: float) -> Tensor:  # t [R, N] ascending -> delta [R, N]; the last reaches to far
-    return torch.diff(t, append=torch.full_like(t[:, :1], far))
+def spacing(s: Tensor, end: Tensor) -> Tensor:  # s [R, N] ascending, end [R] -> delta [R, N]; the last reaches to it
+    return torch.diff(s, append=end[:, None])
 
 
 def weights(sigma: Tensor, delta: Tensor) -> Tensor:  # [R, N] -> w [R, N]
@@ -159,40 +141,35 @@ def importance(edges: Tensor, mass: Tensor, u: Tensor) -> Tensor:
 
 
 class NeRF(nn.Module):
-    """Both fields of a scene that rays see from `near` to `far`, scaled into [-1, 1]^3 by its middle and its reach."""
+    """Both fields of a scene, the space that it fills, scaled to [-1, 1]^3, and the colour behind it."""
 
-    middle: Tensor
-
-    def __init__(self, cfg: Config, middle: tuple[float, ...], reach: float, bounds: tuple[float, ...]):
+    def __init__(self, cfg: Config, background: tuple[float, ...] = (1.0, 1.0, 1.0)):
         super().__init__()
-        self.cfg, self.reach, (self.near, self.far) = cfg, reach, bounds
-        self.register_buffer("middle", torch.tensor(middle), persistent=False)
-        self.background = BACKGROUND[cfg.background]
+        self.cfg, self.space = cfg, Space()
+        self.register_buffer("background", torch.tensor(background), persistent=False)
         self.coarse, self.fine = Field(cfg), Field(cfg)
 
+    background: Tensor
+
     def midpoints(self, rows: int) -> tuple[Tensor, Tensor]:  # where in its part each place lies: [R, N], [R, M]
-        return self.middle.new_full((rows, self.cfg.coarse), 0.5), self.middle.new_full((rows, self.cfg.fine), 0.5)
+        half = self.background.new_full((rows, self.cfg.coarse + self.cfg.fine), 0.5)
+        return half[:, : self.cfg.coarse], half[:, self.cfg.coarse :]
 
-    def first_places(self, u: Tensor) -> Tensor:  # [R, N] in [0, 1) -> t [R, N]
-        return stratified(self.near, self.far, self.cfg.coarse, u)
-
-    def all_places(self, t: Tensor, w: Tensor, u: Tensor) -> Tensor:
-        # the coarse network's t and w [R, N], and [R, M] in [0, 1) -> [R, N + M], sorted
-        middles = (t[:, 1:] + t[:, :-1]) / 2
-        ends = torch.full_like(t[:, :1], self.near), torch.full_like(t[:, :1], self.far)
-        edges = torch.cat([ends[0], middles, ends[1]], -1)
+    def all_places(self, s: Tensor, w: Tensor, end: Tensor, u: Tensor) -> Tensor:
+        # the coarse network's s and w [R, N], end [R], and [R, M] in [0, 1) -> [R, N + M], sorted
+        edges = torch.cat([torch.zeros_like(end)[:, None], (s[:, 1:] + s[:, :-1]) / 2, end[:, None]], -1)
         shares = stratified(0, 1, self.cfg.fine, u)
-        more = importance(edges, w.detach() + 1e-5, shares)  # a little everywhere, lest the coarse network be blind
-        return torch.cat([t, more], -1).sort(-1).values
+        more = importance(edges, w.detach() + 1e-3, shares)  # a little everywhere, lest the coarse network be blind
+        return torch.cat([s, more], -1).sort(-1).values
 
     def scaled(self, origins: Tensor, directions: Tensor, t: Tensor) -> Tensor:  # [R, 3], [R, 3], [R, N] -> [R, N, 3]
-        return (origins[:, None] - self.middle + t[..., None] * directions[:, None]) / self.reach
+        return (origins[:, None] - self.space.middle + t[..., None] * directions[:, None]) / self.space.reach
 
     def light(
-        self, field: Callable[..., tuple[Tensor, Tensor]], origins: Tensor, directions: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor]:  # of rays [R, 3] at t [R, N]: weights [R, N] and colours [R, 3]
+        self, field: Callable[..., tuple[Tensor, Tensor]], origins: Tensor, directions: Tensor, t: Tensor, delta: Tensor
+    ) -> tuple[Tensor, Tensor]:  # of rays [R, 3] at t [R, N], each for delta [R, N]: weights [R, N], colours [R, 3]
         sigma, c = field(self.scaled(origins, directions, t), directions[:, None])
-        w = weights(sigma, spacing(t, self.far))
+        w = weights(sigma, delta / self.space.reach)
         return w, (w[..., None] * c).sum(1) + (1 - w.sum(-1, keepdim=True)) * self.background
 
     def forward(
@@ -203,10 +180,12 @@ class NeRF(nn.Module):
         `offsets` [R, N] and [R, M] say where in its part each sample lies; without them in the middle.
         """
         u, v = offsets or self.midpoints(len(origins))
-        t = self.first_places(u)
-        w, coarse = self.light(self.coarse, origins, directions, t)
-        t = self.all_places(t, w, v)
-        w, fine = self.light(self.fine, origins, directions, t)
+        way = self.space.open(origins, directions)
+        s = stratified(0, 1, self.cfg.coarse, u) * way.length[:, None]
+        w, coarse = self.light(self.coarse, origins, directions, way.at(s), spacing(s, way.length))
+        s = self.all_places(s, w, way.length, v)
+        t = way.at(s)
+        w, fine = self.light(self.fine, origins, directions, t, spacing(s, way.length))
         return coarse, fine, t, w
 
     @torch.inference_mode()
@@ -214,17 +193,21 @@ class NeRF(nn.Module):
         """What `forward` gives, in a fraction of the time: colour [R, 3], expected distance [R] and opacity [R]."""
         from mpcli_radiance.nerf.march import march
 
-        parts = []
-        for o, d in zip(origins.split(4096), directions.split(4096), strict=True):  # bounds the memory
+        colour, distance = self.background.expand_as(origins).clone(), torch.zeros_like(origins[:, 0])
+        opacity = torch.zeros_like(distance)
+        for rows in torch.arange(len(origins), device=origins.device).split(4096):  # bounds the memory
+            rows = rows[self.space.open(origins[rows], directions[rows]).length > 0]
+            o, d = origins[rows], directions[rows]
             u, v = self.midpoints(len(o))
-            t = self.first_places(u)
-            w, _ = march(self, self.coarse, o, d, t, coloured=False)
-            t = self.all_places(t, w, v)
-            w, colour = march(self, self.fine, o, d, t, coloured=True)
-            opacity = w.sum(-1)
-            colour = colour + (1 - opacity)[:, None] * self.background
-            parts.append((colour, (w * t).sum(-1) / opacity.clamp(min=1e-6), opacity))
-        colour, distance, opacity = (torch.cat(part) for part in zip(*parts, strict=True))
+            way = self.space.open(o, d)
+            s = stratified(0, 1, self.cfg.coarse, u) * way.length[:, None]
+            w, _ = march(self, self.coarse, o, d, way.at(s), spacing(s, way.length), coloured=False)
+            s = self.all_places(s, w, way.length, v)
+            t = way.at(s)
+            w, seen = march(self, self.fine, o, d, t, spacing(s, way.length), coloured=True)
+            opacity[rows] = w.sum(-1)
+            colour[rows] = seen + (1 - opacity[rows])[:, None] * self.background
+            distance[rows] = (w * t).sum(-1) / opacity[rows].clamp(min=1e-6)
         return colour, distance, opacity
 
     def view(self, camera: Cameras) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,11 +231,14 @@ def train(
         raise InputError(
             f"{data}: its views are {width}x{height}; right would be {SSIM_WINDOW} pixels or more each way"
         )
-    middle, reach = extent(scene)
-    model = run.place(NeRF(cfg, middle, reach, scene.bounds))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr)
+    known = BACKGROUNDS[cfg.background]
+    space, background, found = measured(scene, None if known is None else torch.tensor(known, device=run.device))
+    run.say(f"{data}: {found}")
+    model = run.place(NeRF(cfg, tuple(background.tolist())))
+    model.space.load_state_dict(space.state_dict())
+    adam = torch.optim.Adam(model.parameters(), cfg.lr, betas=(0.9, 0.99))
     decay = torch.optim.lr_scheduler.ExponentialLR(adam, 0.1 ** (1 / cfg.steps))
-    pixels = rays.pixel_batches(scene, scene.split.train, cfg.batch, run.seed, BACKGROUND[cfg.background])
+    pixels = rays_that_meet(scene, space, background, cfg.batch, run.seed)
     batches = jittered(pixels, cfg.coarse, cfg.fine, run.seed)
     for origins, directions, colours, *offsets in run.track(batches, cfg.steps, model=model, adam=adam, decay=decay):
         coarse, fine, _, _ = model(origins, directions, offsets)
@@ -262,21 +248,15 @@ def train(
         adam.step()
         decay.step()
         run.log(loss=loss, train_psnr=-10 * mse_loss(fine, colours).detach().log10())
-    run.save(model, cfg, middle=middle, reach=reach, bounds=scene.bounds)
+    run.save(model, cfg, background=tuple(background.tolist()))
     _, psnr, ssim = zip(*judge(model.eval(), scene, judged), strict=True)
-    run.result(psnr=sum(psnr) / len(psnr), ssim=sum(ssim) / len(ssim))
-
-
-def jittered(
-    pixels: Callable[[int], tuple[Tensor, ...]], coarse: int, fine: int, seed: int
-) -> Callable[[int], tuple[Tensor, ...]]:
-    """Rays and colours of a step, and offsets [R, coarse] and [R, fine] of the samples along them, even in [0, 1)."""
-
-    def batch(step: int) -> tuple[Tensor, ...]:
-        rows, g = pixels(step), generator(seed, step, 1)  # other numbers than those that chose the pixels
-        return *rows, *(torch.rand(len(rows[0]), n, generator=g).to(rows[0]) for n in (coarse, fine))
-
-    return batch
+    run.result(psnr=mean(psnr), ssim=mean(ssim))
+    blind = nothing_learned(scene, space, background, pixels(0)[2].mean(0), judged)
+    if mean(psnr) < blind + 2:
+        run.say(
+            f"{data}: nothing was learned: one colour wherever there may be something gives {blind:.1f} dB; "
+            "right would be cameras that belong to the pictures, more --steps or a smaller --lr"
+        )
 
 
 def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[str, float, float]]:
@@ -285,6 +265,18 @@ def judge(model: NeRF, scene: Scene, most: int | None = None) -> Iterator[tuple[
         picture = model.view(scene.cameras[i])[0].clamp(0, 1)
         truth = rays.over(scene.images[i], model.background)
         yield scene.names[i], float(metrics.psnr(picture, truth)), float(metrics.ssim(picture, truth))
+
+
+def nothing_learned(scene: Scene, space: Space, background: Tensor, mean_colour: Tensor, most: int) -> float:
+    """PSNR in dB of a guess at the first test views: one colour wherever a ray meets open space."""
+    found = []
+    for i in scene.split.test[:most].tolist():
+        origins, directions = (x.flatten(0, 2).split(1 << 14) for x in scene.cameras[i].rays())
+        meets = torch.cat([space.open(o, d).length > 0 for o, d in zip(origins, directions, strict=True)])
+        truth = rays.over(scene.images[i], background)
+        guess = torch.where(meets.view(truth.shape[1:]), mean_colour[:, None, None], background[:, None, None])
+        found.append(float(metrics.psnr(guess, truth)))
+    return mean(found)
 
 
 def evaluate(
@@ -296,7 +288,7 @@ def evaluate(
     scene = datasets.load(data or trained.options["data"], Scene).to(run.device)
     rows = list(judge(model, scene))
     run.table("views.csv", ["view", "psnr", "ssim"], rows)
-    run.result(psnr=sum(row[1] for row in rows) / len(rows), ssim=sum(row[2] for row in rows) / len(rows))
+    run.result(psnr=mean(row[1] for row in rows), ssim=mean(row[2] for row in rows))
 
 
 def render(
@@ -313,13 +305,13 @@ def render(
     model = trained.load(NeRF, Config)
     scene = datasets.load(trained.options["data"], Scene).to(run.device)
     index = scene.split.test[:views]
-    cameras = scene.cameras[index] if path == "test" else around(scene, frames, elevation, up)
+    cameras = scene.cameras[index] if path == "test" else around(scene, model.space.middle, frames, elevation, up)
     if size is not None:
         scale = size / max(cameras.width, cameras.height)
         cameras = cameras.resized(max(1, round(cameras.width * scale)), max(1, round(cameras.height * scale)))
     seen = [model.view(cameras[i]) for i in watched(range(len(cameras)), "views")]
     colour, distance, opacity = (torch.stack(part).cpu() for part in zip(*seen, strict=True))
-    near, far = span(distance[opacity > 0.5], model)
+    near, far = span(distance[opacity > 0.5])
     columns = {"rendered": colour, "depth": depth_map(distance, opacity, near, far)}
     if show != "both":
         columns.pop("rendered" if show == "depth" else "depth")
@@ -336,21 +328,6 @@ def render(
         return
     legend = ("distance along the ray, scene units", near, far, DEPTH) if show != "colour" else None
     run.figure("test.png", tiles(pictures, f"{trained.heading}\nheld-out views", list(columns), names, scale=legend))
-
-
-def span(distance: Tensor, model: NeRF) -> tuple[float, float]:
-    """The least and greatest of the distances [n] but for a few; the bounds of the scene where there are none."""
-    if not len(distance):
-        return float(model.near), float(model.far)
-    low, high = (float(distance.kthvalue(max(1, round(q * len(distance)))).values) for q in (0.005, 0.995))
-    return low, max(high, low + 1e-3)
-
-
-def depth_map(distance: Tensor, opacity: Tensor, near: float, far: float) -> Tensor:  # [R, H, W] -> [R, 3, H, W]
-    """Distances as colours, white where there is nothing."""
-    table = torch.from_numpy(colormaps[DEPTH](range(256))[:, :3]).float()
-    step = ((distance - near) / (far - near) * 255).round().long().clamp(0, 255)
-    return (opacity[..., None] * table[step] + 1 - opacity[..., None]).movedim(-1, 1)
 
 
 def marching_cubes(

@@ -17,12 +17,13 @@ BACKGROUND = 1.0
 def gradcheck() -> Iterator[Case]:
     yield from light()
     yield from samples()
+    yield from openings()
     yield from fields()
 
 
 def model() -> "nerf.NeRF":
     cfg = nerf.Config(width=16, depth=4, octaves=2, coarse=20, fine=20)
-    return nerf.NeRF(cfg, (0.0, 0.0, 0.0), 2.0, (1.0, 4.0)).double().eval()
+    return nerf.NeRF(cfg, (BACKGROUND,) * 3).double().eval()
 
 
 def weights(g: torch.Generator) -> dict[str, Tensor]:
@@ -32,8 +33,8 @@ def weights(g: torch.Generator) -> dict[str, Tensor]:
 
 def seen(sigma: Tensor, t: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
     """Weights [R, N] and light [R, 3] of rays that meet these densities [R, N] and colours [R, N, 3] at t."""
-    ray = torch.zeros(len(t), 3, dtype=t.dtype)
-    return model().light(lambda x, d: (sigma, colour), ray, ray, t)
+    ray, end = torch.zeros(len(t), 3, dtype=t.dtype), torch.full((len(t),), 4.0, dtype=t.dtype)
+    return model().light(lambda x, d: (sigma, colour), ray, ray, t, nerf.spacing(t, end))
 
 
 def light() -> Iterator[Case]:
@@ -107,7 +108,7 @@ def samples() -> Iterator[Case]:
 
     def fast(weights: dict[str, Tensor], x: Tensor, d: Tensor) -> Sides:
         scene = model()
-        scene.load_state_dict(weights)
+        scene.load_state_dict(weights, strict=False)  # the space is what it is
         rays = 3 * normalize(x, dim=-1), normalize(0.5 * d - x, dim=-1)
         return (scene.render(*rays)[0] - scene(*rays)[1]).abs(), torch.full((8, 3), 40e-6)
 
@@ -133,9 +134,34 @@ def fields() -> Iterator[Case]:
 
     def look(weights: dict[str, Tensor], x: Tensor, d: Tensor, other: Tensor) -> Sides:
         scene = model()
-        scene.load_state_dict(weights)
+        scene.load_state_dict(weights, strict=False)  # the space is what it is
         field = scene.fine
         return field(x, normalize(d, dim=-1))[0], field(x, normalize(other, dim=-1))[0]
 
     name = "d sigma / d direction = 0: density is read off before the direction enters"
     yield identity(name, look, weights, uniform(-1, 1, 8, 3), (8, 3), (8, 3))
+
+
+def openings() -> Iterator[Case]:
+    """Space that silhouettes leave, as one length along a ray."""
+
+    def passed(origins: Tensor, aims: Tensor, cells: Tensor, shares: Tensor) -> Sides:
+        space = nerf.Space().double()
+        space.cells.copy_(cells > 0)
+        directions = normalize(aims - origins, dim=-1)
+        way = space.open(origins, directions)
+        t = way.at(shares * way.length[:, None])
+        # how much of the ray up to there lies in open cells, from a look at each of its parts
+        middles = way.near[:, None] + way.part[:, None] * (torch.arange(nerf.space.PARTS) + 0.5)
+        held = space.holds(origins[:, None] + middles[..., None] * directions[:, None])
+        behind = ((t[:, :, None] - middles[:, None]) / way.part[:, None, None] + 0.5).clamp(0, 1)
+        return (behind * held[:, None]).sum(-1) * way.part[:, None], shares * way.length[:, None]
+
+    def cells(g: torch.Generator) -> Tensor:
+        return torch.randn(8, 8, 8, generator=g).repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+    def outside(g: torch.Generator) -> Tensor:
+        return 3 * normalize(torch.randn(6, 3, generator=g, dtype=torch.float64), dim=-1)
+
+    draw = outside, uniform(-0.5, 0.5, 6, 3), cells, uniform(0.05, 0.95, 6, 5)
+    yield identity("the length s of open space has been passed at t(s)", passed, *draw)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from mpcli_radiance.nerf import Field, NeRF, spacing, weights
+from mpcli_radiance.nerf import Field, NeRF, weights
 
 TILE = 1 << 19  # activations of a layer that are computed in one go
 BLOCK = 16  # samples along a ray between two looks at whether it has ended
@@ -18,15 +18,15 @@ NEGLIGIBLE = 1e-6  # a share of a pixel that may be left out: at the end of a ra
 
 
 def march(
-    model: NeRF, field: Field, origins: Tensor, directions: Tensor, t: Tensor, coloured: bool
+    model: NeRF, field: Field, origins: Tensor, directions: Tensor, t: Tensor, delta: Tensor, coloured: bool
 ) -> tuple[Tensor, Tensor]:
-    """Weights [R, N] of the samples at t [R, N] and, where asked for, their sum of colours [R, 3].
+    """Weights [R, N] of samples at t [R, N], each for delta [R, N], and, where asked for, their sum of colours [R, 3].
 
     A weight is off by less than `NEGLIGIBLE`, a colour by less than that for each sample of its ray.
     """
     w, colour = torch.zeros_like(t), torch.zeros_like(origins)
     thickness = torch.zeros_like(t[:, 0])  # of all that lies in front
-    delta = spacing(t, model.far)
+    delta = delta / model.space.reach
     rows = max(1, TILE // model.cfg.width // BLOCK)
     for start in range(0, t.shape[1], BLOCK):
         part = slice(start, start + BLOCK)

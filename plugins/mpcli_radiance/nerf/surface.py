@@ -11,6 +11,7 @@ from mpcli_radiance.nerf import NeRF
 from mpcli_radiance.nerf.views import share_of_views
 
 PROBE = 48  # cells along each side of the whole scene, for a first look
+OPAQUE = 30.0  # density at which a thirtieth of the scene takes 1 - 1/e of the light
 AT_ONCE = 1 << 15  # places a call of the network
 
 
@@ -19,26 +20,28 @@ def extract(
 ) -> trimesh.Trimesh:
     """The surface density = `level`, each vertex in the colour that it has when seen from straight above it.
 
-    Without a level it is half of the greatest density, 20 at most; without bounds, the box is fitted around it.
+    Without a level it is half of the greatest density, at most OPAQUE over the scene's reach; without bounds, the box
+    is fitted around it.
 
     Raises:
         InputError: no density reaches the level, or the bounds are no box.
     """
 
     def hidden(x: Tensor) -> Tensor:
-        return model.fine.hidden((x - model.middle) / model.reach)
+        return model.fine.hidden((x - model.space.middle) / model.space.reach)
 
     def density(x: Tensor) -> Tensor:  # where most views do not look, nothing is known
-        return model.fine.density(hidden(x)) * (share_of_views(scene, x) > 0.5)
+        known = model.space.holds(x) & (share_of_views(scene, x) > 0.5)
+        return model.fine.density(hidden(x)) / model.space.reach * known
 
-    device = model.middle.device
-    steps = torch.linspace(-1, 1, PROBE + 1, device=device) * model.reach
-    lattice = model.middle + torch.cartesian_prod(steps, steps, steps)
+    device, reach = model.space.low.device, float(model.space.reach)
+    steps = torch.linspace(-1, 1, PROBE + 1, device=device) * reach
+    lattice = model.space.middle + torch.cartesian_prod(steps, steps, steps)
     with torch.inference_mode():
         found = torch.cat([density(x) for x in watched(lattice.split(AT_ONCE), "asking the density")])
-    level = level or min(20.0, float(found.max()) / 2)
+    level = level or min(OPAQUE / reach, float(found.max()) / 2)
     solid = lattice[found > level] if (found > level).any() else lattice
-    margin = 2 * model.reach / PROBE
+    margin = 2 * reach / PROBE
     fitted = (_corner(solid.amin(0) - margin), _corner(solid.amax(0) + margin))
     box = isosurface.Grid(bounds=bounds).box(fitted)
     mesh = isosurface.marching_cubes(density, box, resolution, level, "dense", device=device).mesh()

@@ -1,21 +1,15 @@
-"""The frame of a scene: how large it is, and cameras that go round it."""
+"""Pictures of a scene: which views see a place, cameras that go round it, and distances as colours."""
 
 from dataclasses import replace
 
 import torch
+from matplotlib import colormaps
 from torch import Tensor
 
 from mpcli.kit.cameras import Cameras, orbit
 from mpcli.kit.datasets import Scene
 
-
-def extent(scene: Scene) -> tuple[tuple[float, ...], float]:
-    """Middle and half the side of the smallest cube that holds what the training views see within bounds."""
-    origins, directions = scene.cameras[scene.split.train].rays()
-    corners = (slice(None), slice(None, None, scene.cameras.height - 1), slice(None, None, scene.cameras.width - 1))
-    ends = torch.cat([(origins + t * directions)[corners].flatten(0, 2) for t in scene.bounds])
-    low, high = ends.amin(0), ends.amax(0)
-    return tuple(((low + high) / 2).tolist()), float((high - low).max() / 2)
+DEPTH = "viridis_r"  # near is bright
 
 
 def share_of_views(scene: Scene, x: Tensor, most: int = 40) -> Tensor:
@@ -29,12 +23,28 @@ def share_of_views(scene: Scene, x: Tensor, most: int = 40) -> Tensor:
     return (inside & (distance >= near) & (distance <= far)).float().mean(0)
 
 
-def around(scene: Scene, n: int, elevation: float, up: str) -> Cameras:
-    """`n` cameras on a circle about the middle of the scene, at the distance and with the lens of the training's."""
+def around(scene: Scene, middle: Tensor, n: int, elevation: float, up: str) -> Cameras:
+    """`n` cameras on a circle about `middle` [3], at the distance and with the lens of the training's."""
     seen = scene.cameras[scene.split.train]
-    middle, _ = extent(scene)
     axes = dict(zip("xyz", torch.eye(3).tolist(), strict=True))
     above = axes.get(up) or seen.pose[:, :3, 1].mean(0).tolist()
-    radius = float((seen.pose[:, :3, 3] - seen.pose.new_tensor(middle)).norm(dim=-1).mean())
-    circle = orbit(n, radius, elevation, middle, above, width=seen.width, height=seen.height).to(seen.pose.device)
+    radius = float((seen.pose[:, :3, 3] - middle).norm(dim=-1).mean())
+    circle = orbit(n, radius, elevation, middle.tolist(), above, width=seen.width, height=seen.height).to(
+        seen.pose.device
+    )
     return replace(circle, focal=seen.focal.mean(0).expand(n, 2), centre=seen.centre.mean(0).expand(n, 2))
+
+
+def span(distance: Tensor) -> tuple[float, float]:
+    """The least and greatest of the distances [n] but for a few; 0 and 1 where there are none."""
+    if not len(distance):
+        return 0.0, 1.0
+    low, high = (float(distance.kthvalue(max(1, round(q * len(distance)))).values) for q in (0.005, 0.995))
+    return low, max(high, low + 1e-3)
+
+
+def depth_map(distance: Tensor, opacity: Tensor, near: float, far: float) -> Tensor:  # [R, H, W] -> [R, 3, H, W]
+    """Distances as colours, white where there is nothing."""
+    table = torch.from_numpy(colormaps[DEPTH](range(256))[:, :3]).float()
+    step = ((distance - near) / (far - near) * 255).round().long().clamp(0, 255)
+    return (opacity[..., None] * table[step] + 1 - opacity[..., None]).movedim(-1, 1)
