@@ -153,7 +153,9 @@ def openings() -> Iterator[Case]:
         t = way.at(shares * way.length[:, None])
         # how much of the ray up to there lies in open cells, from a look at each of its parts
         middles = way.near[:, None] + way.part[:, None] * (torch.arange(nerf.space.PARTS) + 0.5)
-        held = space.holds(origins[:, None] + middles[..., None] * directions[:, None])
+        x = origins[:, None] + middles[..., None] * directions[:, None]
+        i, j, k = ((x + 1) / 2 * len(cells)).long().clamp(0, len(cells) - 1).unbind(-1)
+        held = cells[i, j, k] > 0
         behind = ((t[:, :, None] - middles[:, None]) / way.part[:, None, None] + 0.5).clamp(0, 1)
         return (behind * held[:, None]).sum(-1) * way.part[:, None], shares * way.length[:, None]
 
