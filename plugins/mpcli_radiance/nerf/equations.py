@@ -1,6 +1,7 @@
 """The equations of the page, each against another way to the same number."""
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ def gradcheck() -> Iterator[Case]:
     yield from fields()
 
 
+@cache
 def model() -> "nerf.NeRF":
     cfg = nerf.Config(width=16, depth=4, octaves=2, coarse=20, fine=20)
     return nerf.NeRF(cfg, (BACKGROUND,) * 3).double().eval()
