@@ -35,7 +35,7 @@ from mpcli_radiance.nerf import march as marching
 from mpcli_radiance.nerf.space import Openings, Space, measured
 
 SMALL = {
-    "train": ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16"],
+    "train": ["--width", "8", "--depth", "2", "--coarse", "4", "--fine", "4", "--batch", "16", "--judged", "1"],
     "marching_cubes": ["--resolution", "16"],
 }
 
