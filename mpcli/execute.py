@@ -98,6 +98,16 @@ def _at_work(run: Run) -> Iterator[None]:
         yield
 
 
+def _trained(page: Page, parent: Path | None, where: Any) -> Trained | None:
+    if parent is None:
+        return None
+    trained = Trained(parent, where)
+    for verb in TRAINING:
+        if function := getattr(page.load(), verb, None):
+            trained.options.check(options.read(function).options)
+    return trained
+
+
 def _first(
     request: Request,
     values: dict[str, Any],
@@ -108,7 +118,7 @@ def _first(
 ) -> Done:
     """The work of the process that writes: of the only one, where there is no other."""
     page, training = request.page, request.verb in TRAINING
-    trained = Trained(parent, where) if parent else None
+    trained = _trained(page, parent, where)
     file = _file(common.out, training) if directory is None else None
     subject = str(parent or page.name)
     if request.verb == "evaluate" and (file or common.out is None):
@@ -162,7 +172,7 @@ def _evaluate(
         )
         seed_everything(common.seed)
         with _at_work(run):
-            request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
+            request.function(**request.signature.arguments(values, run, _trained(page, parent, where)))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {
         "result": run.metrics,

@@ -8,7 +8,10 @@ import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcli.notices import notice
+
 GAP = 2  # pixels between the pictures of a grid
+GIF_FPS = 50  # frames a second that viewers show
 SIDE = 480  # a grid of tiny images is enlarged by a whole factor up to about this width
 
 
@@ -55,12 +58,25 @@ def on_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (pixels[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
 
 
+def gif_pace(count: int, fps: float) -> tuple[list[int], list[int]]:
+    """Which of `count` frames a GIF shows, and for how many milliseconds each, so that all together take count / fps.
+
+    It counts hundredths of a second, and viewers show what is to last less than two of them for ten.
+    """
+    shown = max(1, round(count * min(fps, GIF_FPS) / fps))
+    ends = [round(100 * count / fps * (k + 1) / shown) for k in range(shown)]
+    return [k * count // shown for k in range(shown)], [10 * (b - a) for a, b in zip([0, *ends], ends, strict=False)]
+
+
 def _animate(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     frames = on_white(frames)
     if frames.shape[-1] == 1:
         frames = frames.repeat(3, -1)
     if path.suffix == ".gif":
-        iio.imwrite(path, frames, duration=1000 / fps, loop=0)
+        kept, durations = gif_pace(len(frames), fps)
+        if len(kept) < len(frames):
+            notice(f"{path.name}: a GIF shows {GIF_FPS} frames a second at most; {len(kept)} of {len(frames)} are kept")
+        iio.imwrite(path, frames[kept], duration=durations, loop=0)
         return
     # H.264 wants even sides; one thread and no encoder tag make the same frames the same bytes.
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")

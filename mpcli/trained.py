@@ -1,7 +1,7 @@
 """A finished training run, as the verbs that read a model see it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +12,28 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from mpcli.values import Option
+
     M = TypeVar("M", bound=nn.Module)
+
+
+class Options(dict[str, Any]):
+    """What config.json of a run says; the name of one that is asked for and missing is told."""
+
+    path = Path()
+
+    def __missing__(self, name: str) -> Any:
+        raise InputError(f"{self.path}: is damaged; it should hold {name}; train the page again")
+
+    def check(self, options: "Iterable[Option]") -> None:
+        """Holds the values against the options of the verb that trained.
+
+        Raises:
+            InputError: one is of another kind or out of bounds.
+        """
+        for option in options:
+            if option.name in self:
+                option.check(self[option.name], f"{self.path}: {option.name}")
 
 
 class Trained:
@@ -27,7 +48,8 @@ class Trained:
 
     def __init__(self, directory: Path, device: "torch.device | str" = "cpu") -> None:
         self.dir = directory
-        self.options: dict[str, Any] = files.tuples(files.read_json(directory / "config.json"))
+        self.options = Options(files.tuples(files.read_json(directory / "config.json")))
+        self.options.path = directory / "config.json"
         path = directory / "model.json"
         if not path.exists():
             if seeds := store.seed_runs(directory):
@@ -69,9 +91,40 @@ class Trained:
         if hashlib.sha256(data).hexdigest() != self._about.get("sha256"):
             raise InputError(f"{path}: is damaged (its checksum is not the one in model.json); train the page again")
         try:
+            weights = load(data)
+            _fits(lambda: model(config(**self._about["config"]), **self.extras), weights)
             built = model(config(**self._about["config"]), **self.extras)
-            built.load_state_dict(load(data))
+            built.load_state_dict(weights)
         except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"{path}: does not fit this page's version ({first}); train the page again") from error
         return built.to(self._device).eval()
+
+
+def _fits(build: "Callable[[], nn.Module]", weights: "dict[str, torch.Tensor]") -> None:
+    """Builds a model without its memory, so that sizes in model.json that the weights do not have cost nothing.
+
+    Raises:
+        ValueError: it has other parameters than the weights.
+    """
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = len(weights)
+
+    def count(module: object, name: str, parameter: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:  # before a model of a million layers is built to the end
+            raise ValueError(f"model.json describes more than its {len(weights)} tensors")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            skeleton = build()
+    finally:
+        hook.remove()
+    for name, parameter in skeleton.named_parameters():
+        if name not in weights or weights[name].shape != parameter.shape:
+            found = tuple(weights[name].shape) if name in weights else "missing"
+            raise ValueError(f"{name} is {found}, and by model.json {tuple(parameter.shape)}")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from toy import TRAINER
 
 from mpcli import curves, store
@@ -127,3 +129,20 @@ def test_the_band_spans_the_seeds():
     assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 5.0)
     median = axes.lines[-1]
     assert list(median.get_ydata()) == [2.0, 3.5]
+
+
+@pytest.mark.parametrize("fps", [7.0, 24.0, 30.0, 60.0, 120.0])
+def test_a_gif_takes_its_time(tmp_path, fps):
+    # It counts hundredths of a second, and viewers show a frame of less than two of them ten times as long.
+    frames = torch.rand(round(2 * fps), 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        path = Run(tmp_path, out=tmp_path / "m.gif").image("m.gif", frames, fps=fps)
+    assert bool(told) == (fps > 50) and all("50 frames a second" in str(warning.message) for warning in told)
+    with Image.open(path) as gif:
+        lasts = [gif.info["duration"] for frame in range(gif.n_frames) if gif.seek(frame) is None]
+        assert min(lasts) >= 20 and sum(lasts) == pytest.approx(2000, abs=10)
+        shown = [np.asarray(gif.convert("L")) for frame in (0, gif.n_frames - 1) if gif.seek(frame) is None]
+    last = frames[(gif.n_frames - 1) * len(frames) // gif.n_frames]
+    for seen, frame in zip(shown, (frames[0], last), strict=True):
+        assert np.abs(seen / 255 - frame[0].numpy()).max() < 0.02

@@ -14,6 +14,8 @@ from test_runs import record, start, wait_for, weights
 from toy import TRAINER
 
 from mpcli import files
+from mpcli import trained as trained_module
+from mpcli.errors import InputError
 from mpcli.run import Run, Trained
 
 
@@ -238,12 +240,58 @@ def test_a_record_with_values_of_another_kind_is_refused(toy, mpcli, file, chang
     assert file in refused.err
 
 
-@pytest.mark.parametrize("change", [{"sha256": None}, {"config": None}, {"extras": 3}, {"config": {"width": "wide"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sha256": None},
+        {"config": None},
+        {"extras": 3},
+        {"config": {"width": "wide"}},
+        {"config": {"width": 10**12}},  # 12 terabytes, were it built
+        {"extras": {"inputs": 10**12}},
+        {"config": {"width": -1}},
+    ],
+)
 def test_a_model_json_that_is_damaged_is_refused(toy, mpcli, change):
     run = mpcli("train", "toy", "--steps", 2).path
     path = run / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    assert mpcli("sample", run).code == 2
+    refused = mpcli("sample", run)
+    assert refused.code == 2 and ("model" in refused.err and run.name in refused.err), refused.err
+
+
+def test_a_model_of_more_layers_than_the_weights_is_not_built_to_the_end():
+    built = 0
+
+    def deep() -> torch.nn.Module:
+        nonlocal built
+        layers = torch.nn.ModuleList()
+        for _ in range(10**9):
+            layers.append(torch.nn.Linear(2, 2))
+            built += 1
+        return layers
+
+    with pytest.raises(ValueError, match="more than its 3 tensors"):
+        trained_module._fits(deep, {name: torch.zeros(2) for name in "abc"})
+    assert built == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"width": "wide"}, "width must be"), ({"lr": -1.0}, "lr must be"), ({"kind": None}, "kind must be")],
+)
+def test_a_configuration_of_another_kind_is_refused_by_verbs_that_read_the_model(toy, mpcli, change, says):
+    run = mpcli("train", "toy", "--steps", 2).path
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused = mpcli("sample", run)
+    assert refused.code == 2 and "config.json" in refused.err and says in refused.err, refused.err
+
+
+def test_a_configuration_without_what_a_page_asks_for_is_refused(toy, mpcli):
+    run = mpcli("train", "toy", "--steps", 2).path
+    with pytest.raises(InputError, match=r"config\.json: is damaged; it should hold data"):
+        Trained(run).options["data"]
 
 
 def test_json_that_is_nested_too_deeply_is_refused(toy, mpcli, tmp_path):

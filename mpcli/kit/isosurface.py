@@ -150,11 +150,21 @@ def marching_cubes(
             f"--level {level:g}: no surface in the box, where the function was seen between {lattice.least:.4g} and "
             f"{lattice.greatest:.4g}; a level between its extremes, or other --bounds, would be right"
         )
+    # At a corner where f is the level scikit-image leaves holes: f is below it there.
+    values[values == lattice.level] = np.nextafter(np.float32(lattice.level), np.float32(-np.inf))
     vertices, faces, _, _ = measure.marching_cubes(
         values, lattice.level, gradient_direction="descent", allow_degenerate=False, mask=mask
     )
+    if lattice.touched:
+        faces = _single(faces)
     vertices = (lattice.low + vertices * lattice.spacing).astype(np.float32)
     return Surface(vertices, np.ascontiguousarray(faces, np.int32), lattice.asked, values.size)
+
+
+def _single(faces: np.ndarray) -> np.ndarray:
+    """Without the triangles that scikit-image gives twice, one on the back of the other: they enclose nothing."""
+    _, first, times = np.unique(np.sort(faces, 1), axis=0, return_index=True, return_counts=True)
+    return faces[np.sort(first[times % 2 == 1])]
 
 
 class _Lattice:
@@ -165,7 +175,7 @@ class _Lattice:
         cells = np.maximum(np.rint((high - low) / (high - low).max() * resolution), 1).astype(int)
         self.low, self.spacing, self.shape = low, (high - low) / cells, tuple((cells + 1).tolist())
         self.field, self.level, self.device = field, level, device
-        self.asked, self.least, self.greatest = 0, np.inf, -np.inf
+        self.asked, self.least, self.greatest, self.touched = 0, np.inf, -np.inf, False
 
     def ask(self, index: np.ndarray) -> np.ndarray:
         """f at lattice coordinates [n, 3], which need not be whole, as float32 [n]."""
@@ -181,6 +191,7 @@ class _Lattice:
         self.asked += len(index)
         self.least = min(self.least, values.min(initial=np.inf))
         self.greatest = max(self.greatest, values.max(initial=-np.inf))
+        self.touched |= bool((values == self.level).any())
         return values
 
 

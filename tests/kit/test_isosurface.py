@@ -151,6 +151,26 @@ def test_a_surface_through_lattice_points_stays_closed(resolution):
     assert surface.area_faces.min() > 0
 
 
+@pytest.mark.parametrize("level", [0.0, 100.0])
+@pytest.mark.parametrize("method", ["dense", "octree"])
+def test_a_level_that_is_among_the_values_leaves_no_hole(method, level):
+    # Whole numbers, as a scanner gives them: of such grids, half had holes where the level is one of the numbers.
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        values = torch.from_numpy(np.pad(random.integers(-3, 4, (4, 4, 4)), 1, constant_values=3) + level).float()
+
+        def field(x: Tensor, values: Tensor = values) -> Tensor:
+            i, j, k = x.round().long().clamp(0, 5).unbind(-1)
+            return values[i, j, k]
+
+        mesh = isosurface.marching_cubes(field, ((0.0,) * 3, (5.0,) * 3), 5, level, method, lipschitz=100.0).mesh()
+        edges = np.sort(mesh.edges, axis=1)
+        shared = np.unique(edges, axis=0, return_counts=True)[1]
+        assert (shared % 2 == 0).all() and len(mesh.faces) > 0
+        assert len(np.unique(np.sort(mesh.faces, axis=1), axis=0)) == len(mesh.faces)
+        assert (mesh.triangles.min() >= 0) and (mesh.triangles.max() <= 5)
+
+
 def test_any_topology_from_one_function():
     """A blend turns two bodies into one, and holes come and go, with nothing to be done to the mesh."""
 
