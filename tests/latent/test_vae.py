@@ -1,13 +1,17 @@
 """The variational autoencoder against exact answers, and that it learns."""
 
+import csv
 import math
 
 import pytest
 import torch
-from mutants import nothing, result
+from mutants import arguments, nothing, result
+from PIL import Image
 from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal, kl_divergence
 
 from mpcli.kit import datasets
+from mpcli.run import Trained
+from mpcli_latent import vae
 from mpcli_latent.vae import VAE, Config
 
 SMALL = {"train": ["--hidden", "16", "--importance", "5"], "evaluate": ["--importance", "5"]}
@@ -20,18 +24,20 @@ def always_the_prior(q):
 def without_gradient(original):
     def forward(self, x):
         q = self.posterior(x)
-        return self.likelihood(q.rsample().detach()).log_prob(self.data(x)) - kl_divergence(q, self.prior())
+        return self.likelihood(q.rsample().detach()).log_prob(self.data(x)), kl_divergence(q, self.prior())
 
     return forward
 
 
 MUTANTS = {
     "no ELBO": (VAE, "forward", result(nothing)),
-    "a draw that passes no gradient": (VAE, "forward", without_gradient),
+    "a draw that passes no gradient": (VAE, "terms", without_gradient),
     "a posterior that does not see x": (VAE, "posterior", result(always_the_prior)),
     "no likelihood": (VAE, "log_likelihood", result(nothing)),
     "the number of samples not divided by": (VAE, "log_likelihood", result(lambda log_p: log_p + math.log(3))),
     "grey values in place of bits": (VAE, "data", lambda original: lambda self, x: x),
+    "a score without its noise": (vae, "score_function", arguments(lambda f, m, s, e: (f, m, s, e.abs()))),
+    "noise that the score does not follow": (vae, "reparameterised", arguments(lambda f, m, s, e: (f, m, s, 0 * e))),
     "a wider prior": (VAE, "prior", result(lambda p: Independent(Normal(p.mean, 2.0), 1))),
 }
 
@@ -148,3 +154,84 @@ def test_it_reads_mnist(mpcli, shared_data):
     )
     assert result.code == 0, result.err
     assert mpcli("sample", result.path, "--quiet").code == 0
+
+
+def linear_ratio(weight: torch.Tensor, noise: float, x: torch.Tensor):
+    def f(z, m, s):
+        seen = Normal(z @ weight.T, noise).log_prob(x).sum(-1)
+        return seen + Normal(0.0, 1.0).log_prob(z).sum(-1) - Normal(m, s).log_prob(z).sum(-1)
+
+    return f
+
+
+def test_both_gradients_are_unbiased_and_the_score_function_is_noisier():
+    weight, x = torch.randn(6, 2).double(), torch.randn(6).double()
+    m, s = torch.tensor([0.3, -0.2]).double(), torch.tensor([0.5, 0.2]).double()
+    f = linear_ratio(weight, 0.5, x)
+    residual = (weight @ m - x) / 0.25
+    exact = torch.cat([-weight.T @ residual - m, -s * (weight.square().sum(0) / 0.25 + 1) + 1 / s])
+    e = torch.randn(100_000, 2).double()
+    deviations = []
+    for estimate in (vae.reparameterised, vae.score_function):
+        drawn = estimate(f, m, s, e)
+        error = drawn.std(0) / math.sqrt(len(e))
+        assert ((drawn.mean(0) - exact).abs() < 5 * error).all()
+        deviations.append(drawn.std(0))
+    assert (deviations[1] > 1.5 * deviations[0]).all()
+
+
+def test_weights_of_one_are_the_elbo_and_others_weigh_its_terms():
+    x = torch.rand(5, 1, 4, 4)
+    values = {}
+    for beta, reconstruction in ((1.0, 1.0), (4.0, 1.0), (1.0, 0.5)):
+        torch.manual_seed(0)
+        model = VAE(Config(latent=2, hidden=8, dropout=0, beta=beta, reconstruction=reconstruction), (1, 4, 4))
+        torch.manual_seed(1)
+        values[beta, reconstruction] = model(x)
+        torch.manual_seed(1)
+        seen, kl = model.terms(x)
+        torch.testing.assert_close(values[beta, reconstruction], reconstruction * seen - beta * kl)
+        torch.manual_seed(1)
+        torch.testing.assert_close(model.elbo(x), seen - kl)
+    assert (values[4.0, 1.0] < values[1.0, 1.0]).all()
+
+
+@pytest.mark.learning
+def test_reconstruction_alone_leaves_gaps_and_the_kl_alone_says_nothing(mpcli):
+    spread = {}
+    for option in ("--beta", "--reconstruction", "--lr"):
+        value = 2e-3 if option == "--lr" else 0
+        run = mpcli("train", "vae", "--latent", 2, option, value, "--steps", 600, "--importance", 5).path
+        q = Trained(run).load(VAE, Config).posterior(datasets.load("digits", datasets.Images).test[:])
+        spread[option] = q.mean.std().item(), q.stddev.mean().item()
+    far, narrow = spread["--beta"]
+    assert far > 3 and narrow < 0.5  # codes are points, far apart
+    none, wide = spread["--reconstruction"]
+    assert none < 0.1 and wide == pytest.approx(1, abs=0.1)  # all codes are the prior
+    both, between = spread["--lr"]
+    assert 0.5 < both < 1.5 and between < 0.5
+
+
+def test_render_names_the_dimensions_that_say_something(mpcli):
+    run = mpcli("train", "vae", "--latent", 3, "--hidden", 16, "--steps", 5, "--importance", 2).path
+    result = mpcli("render", run, "--dimensions", 2, "--json")
+    assert result.code == 0, result.err
+    names = [path.rsplit("/", 1)[1] for path in result.json["artifacts"]]
+    assert names == ["codes.png", "traversals.png", "gradients.csv", "gradients.png"]
+    with open(result.json["artifacts"][2], newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = ("estimator", "parameter", "samples")
+    noise = {tuple(row[key] for key in keys): float(row["standard_deviation"]) for row in rows}
+    for of in "ms":
+        for name in ("reparameterised", "score function"):
+            falls = noise[name, of, "1"] / noise[name, of, "16"]
+            assert falls == pytest.approx(4, rel=0.35)  # with the root of K
+        assert noise["score function", of, "1"] > 3 * noise["reparameterised", of, "1"]
+
+
+def test_one_picture_is_enough_to_sample(mpcli, tmp_path):
+    for i in range(10):
+        Image.new("L", (1, 1), 20 * i).save(tmp_path / f"{i}.png")
+    run = mpcli("train", "vae", "--data", f"images:{tmp_path}", "--steps", 1, "--importance", 1).path
+    result = mpcli("sample", run, "-n", 2)
+    assert result.code == 0, result.err

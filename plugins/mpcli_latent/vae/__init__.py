@@ -11,6 +11,9 @@
 The gradient flows through the sample, z = m(x) + s(x) * e with e ~ N(0, I). The Bernoulli decoder sees pixels binarised
 at 0.5, so that its likelihood is one of data and comparable between models.
 
+With `--beta 0` reconstruction alone is learned: codes become points with gaps between them. With `--reconstruction 0`
+the KL alone is, and codes say nothing of x. `render` shows codes, traversals and the noise of two gradient estimates.
+
 Kingma and Welling, Auto-Encoding Variational Bayes, 2014. arXiv:1312.6114
 Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016. arXiv:1509.00519
 """
@@ -30,8 +33,11 @@ from mpcli.kit.datasets import Images, Pictures
 from mpcli.kit.pictures import tiles
 from mpcli.run import Run, Trained
 from mpcli_latent.vae.equations import gradcheck as gradcheck
+from mpcli_latent.vae.estimators import reparameterised, score_function
+from mpcli_latent.vae.pictures import noise_picture, scatter
 
 BETWEEN = 10  # images of an interpolation
+SAMPLES = (1, 2, 4, 8, 16, 32)  # K of which the gradient is estimated
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Config:
     latent: Annotated[int, "dimension of z", Ge(1)] = 16
     hidden: Annotated[int, "width of the two hidden layers on each side", Ge(1)] = 256
     decoder: Annotated[Literal["bernoulli", "gaussian"], "likelihood p(x|z)"] = "bernoulli"
-    dropout: Annotated[float, "share of hidden units dropped while training", Interval(ge=0, lt=1)] = 0.2
+    dropout: Annotated[float, "share of hidden units dropped while training", Interval(ge=0, lt=1)] = 0.0
+    beta: Annotated[float, "weight of KL(q || p) in the objective; 1: the ELBO", Ge(0)] = 1.0
+    reconstruction: Annotated[float, "weight of E_q log p(x|z) in the objective; 1: the ELBO", Ge(0)] = 1.0
     steps: Annotated[int, "training steps", Ge(1)] = 4000
     batch: Annotated[int, "images a step", Ge(1)] = 128
     lr: Annotated[float, "learning rate at the start; it falls to zero as a half cosine", Gt(0)] = 2e-3
@@ -78,9 +86,17 @@ class VAE(nn.Module):
         pixels = Bernoulli(logits=out) if self.cfg.decoder == "bernoulli" else Normal(out, self.log_noise.exp())
         return Independent(pixels, len(self.shape))
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> ELBO [B], nats
+    def terms(self, x: Tensor) -> tuple[Tensor, Tensor]:  # [B, C, H, W] -> log p(x|z) with z ~ q, and KL [B], nats
         q = self.posterior(x)
-        return self.likelihood(q.rsample()).log_prob(self.data(x)) - kl_divergence(q, self.prior())
+        return self.likelihood(q.rsample()).log_prob(self.data(x)), kl_divergence(q, self.prior())
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> the objective [B]: the ELBO where both weights are 1
+        seen, kl = self.terms(x)
+        return self.cfg.reconstruction * seen - self.cfg.beta * kl
+
+    def elbo(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> ELBO [B], nats
+        seen, kl = self.terms(x)
+        return seen - kl
 
     def log_likelihood(self, x: Tensor, samples: int) -> Tensor:  # [B, C, H, W] -> importance-weighted log p(x) [B]
         q = self.posterior(x)
@@ -107,7 +123,7 @@ def train(
         loss.backward()
         adam.step()
         anneal.step()
-        run.log(elbo=-loss)
+        run.log(loss=loss)
     run.save(model, cfg, shape=images.shape)
     run.result(**held_out(model.eval(), images.test, importance))
 
@@ -116,7 +132,7 @@ def train(
 def held_out(model: VAE, x: Tensor | Pictures, samples: int) -> dict[str, float]:
     """ELBO and importance-weighted nll of images, both in nats an image."""
     size = max(1, 2_000_000 // (samples * math.prod(model.shape)))  # bounds the memory, not the result
-    elbo = -densities.nll(model, x).mean()
+    elbo = -densities.nll(model.elbo, x).mean()
     nll = densities.nll(lambda part: model.log_likelihood(part, samples), x, part=size).mean()
     return {"elbo": float(elbo), "nll": float(nll)}
 
@@ -151,8 +167,66 @@ def sample(
     heading = f"{trained.heading}\nreconstructions of test images"
     run.figure("reconstructions.png", tiles(rows, heading, rows=["data", "reconstruction"]))
 
+    if len(x) < 2:
+        return
+    z, seen = z[: len(x) // 2 * 2], seen[: len(x) // 2 * 2]
     start, end = z[0::2, None], z[1::2, None]
     path = start + (end - start) * torch.linspace(0, 1, BETWEEN, device=z.device)[:, None]  # [pairs, BETWEEN, D]
     between = torch.cat([seen[0::2, None], model.likelihood(path).mean, seen[1::2, None]], 1)
     columns = ["data", "reconstructions along the line between their z", *[""] * (BETWEEN - 1), "data"]
     run.figure("interpolations.png", tiles(between, f"{trained.heading}\ninterpolations", columns))
+
+
+def render(
+    trained: Trained,
+    run: Run,
+    dimensions: Annotated[int, "latent dimensions that are traversed, those with the greatest KL", Ge(1)] = 8,
+    span: Annotated[float, "a traversal goes from -span to span", Gt(0)] = 3.0,
+    codes: Annotated[int, "test images whose codes are drawn", Ge(2)] = 2000,
+) -> None:
+    model = trained.load(VAE, Config)
+    images = datasets.load(trained.options["data"], Images, shape=model.shape).to(run.device)
+    x = images.test[:codes]
+    with torch.no_grad():
+        q = model.posterior(x)
+        kl = kl_divergence(Normal(q.mean, q.stddev), Normal(0.0, 1.0)).mean(0)  # [D]
+    order = kl.argsort(descending=True)
+    labels = None if images.labels is None else images.labels.test[:codes]
+    run.figure("codes.png", scatter(trained.heading, q.mean, q.stddev, labels, images.classes, order[:2].tolist()))
+
+    steps = torch.linspace(-span, span, BETWEEN + 1, device=x.device)
+    with torch.no_grad():
+        z = q.mean[0].repeat(min(dimensions, len(kl)), len(steps), 1)  # [rows, steps, D], around the first image
+        for row, j in enumerate(order[:dimensions].tolist()):
+            z[row, :, j] = steps
+        shown = model.likelihood(z).mean
+    heading = f"{trained.heading}\none dimension of z changed, the others those of the first test image"
+    rows = [f"z_{j + 1}\nKL {kl[j]:.2f}" for j in order[:dimensions].tolist()]
+    run.figure(
+        "traversals.png", tiles(shown, heading, [f"{round(step, 1) + 0.0:.1f}" for step in steps.tolist()], rows)
+    )
+
+    table = noise_of_gradients(model, x[:1])
+    run.table("gradients.csv", ["samples", "estimator", "parameter", "standard_deviation"], table)
+    run.figure("gradients.png", noise_picture(trained.heading, table))
+    run.result(active=int((kl > 0.01).sum()), kl=kl.sum())
+
+
+def noise_of_gradients(model: VAE, x: Tensor, repeats: int = 200) -> list[tuple[int, str, str, float]]:
+    """Samples K, estimator, parameter, and the deviation of its estimate with K samples: the mean over dimensions."""
+    with torch.no_grad():
+        q = model.posterior(x)
+    m, s = q.mean[0], q.stddev[0]
+
+    def log_ratio(z: Tensor, m: Tensor, s: Tensor) -> Tensor:
+        seen = model.likelihood(z).log_prob(model.data(x).expand(len(z), *model.shape))
+        return seen + model.prior().log_prob(z) - Normal(m, s).log_prob(z).sum(-1)
+
+    table = []
+    for estimate in (reparameterised, score_function):
+        drawn = estimate(log_ratio, m, s, torch.randn(repeats * SAMPLES[-1], len(m), device=x.device))  # [R K, 2 D]
+        for k in SAMPLES:
+            deviation = drawn.view(-1, k, 2, len(m)).mean(1).std(0).mean(-1)  # of m, of s
+            name = estimate.__name__.replace("_", " ")
+            table += [(k, name, of, float(d)) for of, d in zip(("m", "s"), deviation, strict=True)]
+    return table

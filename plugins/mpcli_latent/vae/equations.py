@@ -125,6 +125,23 @@ def gradcheck() -> Iterator[Case]:
         "grad ELBO = E_e[grad of log p(x, z) / q(z|x) at z = m + s e]", pathwise, (2, 2), (2,), (2,), printed=printed
     )
 
+    def estimates(x: Tensor, w: Tensor, v: Tensor) -> Sides:
+        m, s = (part.clone().requires_grad_() for part in moments(x, v))
+        nodes = x.new_tensor([[-math.sqrt(3)], [0.0], [math.sqrt(3)]])  # Gauss and Hermite's rule, exact to degree 5
+        shares = x.new_tensor([1 / 6, 2 / 3, 1 / 6])
+        model = Linear(w, v)
+
+        def f(z: Tensor, m: Tensor, s: Tensor) -> Tensor:
+            seen = Normal(z * w, noise).log_prob(x).sum(-1)
+            return seen + model.prior().log_prob(z) - Normal(m, s).log_prob(z).sum(-1)
+
+        with torch.enable_grad():
+            path, score = (of(f, m[None], s[None], nodes) for of in (vae.reparameterised, vae.score_function))
+        return shares @ path, shares @ score, shares @ score * s.detach()
+
+    name = "E_e grad f(m + s e) = E_q f grad log q(z|x): reparameterised and score-function gradients"
+    yield identity(name, estimates, (2,), (2,), (2, 2), mistake="a score that is not divided by s")
+
     def bits(x: Tensor, z: Tensor, w: Tensor) -> Sides:
         model = vae.VAE(vae.Config(latent=2, hidden=1), (3,))
         model.decoder = linear(w)
