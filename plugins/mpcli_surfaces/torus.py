@@ -3,7 +3,7 @@
     f(x, y, z) = sqrt((sqrt(x^2 + y^2) - R)^2 + z^2) - r        around the z axis; R to the ring, r of the tube
 
 The circle's nearest point lies in the half-plane of x and the axis, so that this is a distance wherever |grad f| = 1:
-everywhere but on the circle and the axis. The surface is also the zero set of
+everywhere but on the circle and the axis. The surface is also the zero set of, with `--form algebraic`,
 
     F = (sqrt(x^2 + y^2) - R)^2 + z^2 - r^2 = f (f + 2 r)        and of the polynomial, without a root,
     P = (x^2 + y^2 + z^2 + R^2 - r^2)^2 - 4 R^2 (x^2 + y^2)
@@ -17,7 +17,7 @@ Hart, Sphere Tracing: A Geometric Method for the Antialiased Ray Tracing of Impl
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Interval
@@ -27,6 +27,8 @@ from torch.func import grad, vmap
 from mpcli.checks import Case, Sides, gradient, identity, inequality, uniform
 from mpcli.kit import isosurface
 from mpcli.run import Run
+from mpcli_surfaces.kit import tracing
+from mpcli_surfaces.kit.tracing import View
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,25 @@ class Torus:
     major: Annotated[float, "radius R of the ring", Interval(gt=0, le=1e6)] = 0.5
     minor: Annotated[float, "radius r of the tube", Interval(gt=0, le=1e6)] = 0.25
 
+    form: Annotated[Literal["distance", "algebraic"], "f, or F"] = "distance"
+
     def distance(self, x: Tensor) -> Tensor:  # [..., 3] -> [...]
         return (from_ring(x, self.major).square() + x[..., 2].square()).sqrt() - self.minor
+
+    def algebraic(self, x: Tensor) -> Tensor:  # [..., 3] -> [...]
+        return from_ring(x, self.major).square() + x[..., 2].square() - self.minor**2
+
+    def field(self, x: Tensor) -> Tensor:
+        return self.distance(x) if self.form == "distance" else self.algebraic(x)
+
+    def box(self) -> isosurface.Box:
+        b = 4 / 3 * (self.major + self.minor)
+        return (-b, -b, -b), (b, b, b)
+
+    def steepest(self, box: isosurface.Box) -> float:  # a bound of |grad| in a box: |grad F| = 2 (f + r)
+        across, deep, high = (max(abs(a), abs(b)) for a, b in zip(*box, strict=True))
+        from_circle = max(self.major, math.hypot(across, deep) - self.major)
+        return 1.0 if self.form == "distance" else 2 * math.hypot(from_circle, high)
 
 
 def from_ring(x: Tensor, major: float) -> Tensor:  # [..., 3] -> distance from the cylinder sqrt(x^2 + y^2) = R [...]
@@ -43,13 +62,16 @@ def from_ring(x: Tensor, major: float) -> Tensor:  # [..., 3] -> distance from t
 
 
 def marching_cubes(torus: Torus, run: Run, grid: isosurface.Grid) -> None:
-    b = 4 / 3 * (torus.major + torus.minor)
-    isosurface.extract(run, torus.distance, grid, fitted=((-b, -b, -b), (b, b, b)))
+    isosurface.extract(run, torus.field, grid, torus.box(), torus.steepest(grid.box(torus.box())))
+
+
+def render(torus: Torus, run: Run, view: View) -> None:
+    tracing.render(run, view, torus.field, torus.box(), torus.steepest(torus.box()))
 
 
 def gradcheck() -> Iterator[Case]:
     big, small = 0.8, 0.3
-    f = Torus(big, small).distance
+    f, squared = Torus(big, small).field, Torus(big, small, "algebraic").field
     angle = uniform(0, 2 * math.pi, 6)
 
     def point(u: Tensor, v: Tensor, s: Tensor) -> Tensor:  # on the torus of tube radius s
@@ -72,14 +94,19 @@ def gradcheck() -> Iterator[Case]:
 
     yield gradient("grad f = ((1 - R / sqrt(x^2 + y^2)) (x, y), z) / (f + r)", slope, (6, 3))
 
-    def squared(x: Tensor) -> Tensor:
-        return (x[..., :2].norm(dim=-1) - big).square() + x[..., 2].square() - small**2
-
     def eikonal(x: Tensor) -> Sides:
         unit, other = (vmap(grad(field))(x).norm(dim=-1) for field in (f, squared))
         return unit, torch.ones_like(unit), other
 
     yield identity("|grad f| = 1", eikonal, (6, 3), mistake="(sqrt(x^2 + y^2) - R)^2 + z^2 - r^2 for a distance")
+
+    def bound(x: Tensor) -> Sides:
+        box = (-3.0, -1.0, -2.0), (2.0, 4.0, 1.0)
+        inside = torch.sigmoid(x) * (torch.tensor(box[1]) - torch.tensor(box[0])) + torch.tensor(box[0])
+        most = torch.tensor(Torus(big, small, "algebraic").steepest(box)).expand(len(x))
+        return vmap(grad(squared))(inside).norm(dim=-1), most
+
+    yield inequality("|grad F| = 2 (f + r) <= its bound in a box", bound, (6, 3))
 
     def product(x: Tensor) -> Sides:
         return f(x) * (f(x) + 2 * small), squared(x)

@@ -14,6 +14,7 @@ from mpcli.kit.cameras import framing
 from mpcli.run import Trained
 from mpcli_surfaces import igr
 from mpcli_surfaces.igr import equations
+from mpcli_surfaces.kit.tracing import outline
 
 SMALL = {
     "train": ["--width", "16", "--depth", "2", "--batch", "32"],
@@ -173,7 +174,9 @@ def test_a_picture_shows_the_surface_from_its_camera(mpcli):
     mesh = isosurface.marching_cubes(net.value, net.box(), 64, lipschitz=igr.SLOPE).mesh()
     middle, reach = net.ball()
     vertices = (torch.from_numpy(mesh.vertices.astype(np.float32)) - middle) / reach
-    camera = framing(igr.outline(net), (0.0, 1.0, 0.0), 2.6, 0.35, height=64, width=64)
+    camera = framing(
+        (outline(net.value, net.box(), "cpu") - middle) / reach, (0.0, 1.0, 0.0), 2.6, 0.35, height=64, width=64
+    )
     drawn = raster.rasterize(vertices, torch.from_numpy(mesh.faces), camera)
     face, corners = drawn.face[0].numpy(), drawn.barycentric[0].numpy()
     normals = (corners[..., None] * mesh.vertex_normals[mesh.faces[face]]).sum(-2)

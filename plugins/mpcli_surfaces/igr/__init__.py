@@ -26,8 +26,7 @@ Atzmon and Lipman, SAL: Sign Agnostic Learning of Shapes from Raw Data, 2020. ar
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 import numpy as np
@@ -36,19 +35,18 @@ import trimesh
 from annotated_types import Ge, Gt, Interval
 from scipy.spatial import KDTree
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, normalize, softplus
+from torch.nn.functional import softplus
 
 from mpcli.errors import Failed, InputError
 from mpcli.kit import datasets, isosurface, metrics
-from mpcli.kit.cameras import framing
 from mpcli.kit.datasets.spot import sampled
 from mpcli.kit.pictures import tiles
 from mpcli.kit.randomness import generator
-from mpcli.kit.rays import intersect_box
-from mpcli.kit.sphere_tracing import trace
-from mpcli.run import ANIMATIONS, Run, Trained, watched
+from mpcli.run import Run, Trained
 from mpcli_surfaces.igr.equations import gradcheck as gradcheck
-from mpcli_surfaces.mesh import FRONT, UP
+from mpcli_surfaces.kit import tracing
+from mpcli_surfaces.kit.tracing import UP, View, outline
+from mpcli_surfaces.mesh import FRONT
 
 SLOPE = 1.5  # how steep a trained network may be where a search must not miss anything; an exact distance has 1
 
@@ -242,61 +240,26 @@ def marching_cubes(
     )
 
 
+@dataclass(frozen=True)
+class Upright(View):
+    azimuth: Annotated[float, "angle of the (first) camera around the object, radians"] = FRONT
+    up: Annotated[Literal["x", "y", "z"], "the axis that points up"] = "y"
+
+
 @torch.no_grad()
-def render(
-    trained: Trained,
-    run: Run,
-    path: Annotated[Literal["still", "orbit"], "one picture, or once round; .gif and .mp4 are orbits"] = "still",
-    frames: Annotated[int, "pictures of an orbit", Ge(1)] = 24,
-    size: Annotated[int, "pixels along each side", Interval(ge=8, le=4096)] = 320,
-    azimuth: Annotated[float, "angle of the (first) camera around the object, radians"] = FRONT,
-    elevation: Annotated[float, "angle of the camera above the object, radians", Interval(ge=-1.57, le=1.57)] = 0.35,
-    zoom: Annotated[float, "1: the object just fits", Gt(0)] = 1.0,
-    up: Annotated[Literal["x", "y", "z"], "the axis that points up"] = "y",
-) -> None:
+def render(trained: Trained, run: Run, view: Upright) -> None:
     """Sphere tracing; the colour of a point is its normal n = grad f / |grad f|, as (n + 1) / 2."""
     model = trained.load(IGR, Config)
-    turning = path == "orbit" or run.suffix in ANIMATIONS
-    low, high = (torch.tensor(corner, device=model.low.device) for corner in model.box())
+    turning = view.turning(run)
     middle, reach = model.ball()
-    cameras = framing(
-        outline(model),
-        UP[up],
-        azimuth,
-        elevation,
-        height=2 * size,
-        width=2 * size,
-        n=frames if turning else 1,
-        zoom=zoom,
-    ).to(low.device)
-
-    pictures = []
-    for camera in watched(range(len(cameras)), "frames"):  # at twice the size, then averaged over pixels
-        origins, directions = (ray.reshape(-1, 3) for ray in cameras[camera].rays())
-        origins = middle + reach * origins
-        near, far = intersect_box(origins, directions, low, high)
-        colour = torch.ones_like(origins)
-        for rays in torch.arange(len(origins), device=low.device).split(isosurface.AT_ONCE):
-            t, hit = trace(
-                model.value, origins[rays], directions[rays], near[rays], far[rays], SLOPE, 1e-3 * float(reach)
-            )
-            rays = rays[hit]
-            _, slope = model(origins[rays] + t[hit, None] * directions[rays])
-            colour[rays] = (normalize(slope, dim=-1) + 1) / 2
-        pictures.append(avg_pool2d(colour.T.reshape(3, 2 * size, 2 * size), 2))
+    seen = view.cameras((outline(model.value, model.box(), model.low.device) - middle.cpu()) / reach.cpu(), turning)
+    pose = seen.pose.to(middle.device).clone()
+    pose[:, :3, 3] = middle + reach * pose[:, :3, 3]
+    cameras = replace(seen.to(middle.device), pose=pose)
+    pictures = tracing.normals(
+        model.value, lambda x: model(x)[1].detach(), cameras, model.box(), SLOPE, tolerance=1e-3 * float(reach)
+    )
     if turning:
-        run.image("orbit.gif", torch.stack(pictures))
+        run.image("orbit.gif", pictures)
         return
-    heading = f"{trained.heading}\ncolour: the normal n, as (n + 1) / 2"
-    run.figure("normals.png", tiles(torch.stack(pictures), heading))
-
-
-def outline(model: IGR) -> Tensor:
-    """Points of the surface [n, 3] in units of the cloud's ball, enough to frame it; corners of the box without one."""
-    try:
-        found = isosurface.marching_cubes(model.value, model.box(), 24, method="dense", device=model.low.device)
-        points = torch.from_numpy(found.vertices)
-    except InputError:
-        points = torch.tensor(list(product(*zip(*model.box(), strict=True))))
-    middle, reach = (x.cpu() for x in model.ball())
-    return (points - middle) / reach
+    run.figure("normals.png", tiles(pictures, f"{trained.heading}\ncolour: the normal n, as (n + 1) / 2"))
