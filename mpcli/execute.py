@@ -108,7 +108,7 @@ def _first(
 ) -> Done:
     """The work of the process that writes: of the only one, where there is no other."""
     page, training = request.page, request.verb in TRAINING
-    trained = Trained(parent, where) if parent else None
+    trained = _trained(page, parent, where) if parent else None
     file = _file(common.out, training) if directory is None else None
     subject = str(parent or page.name)
     if request.verb == "evaluate" and (file or common.out is None):
@@ -162,7 +162,9 @@ def _evaluate(
         )
         seed_everything(common.seed)
         with _at_work(run):
-            request.function(**request.signature.arguments(values, run, Trained(parent, where) if parent else None))
+            request.function(
+                **request.signature.arguments(values, run, _trained(page, parent, where) if parent else None)
+            )
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {
         "result": run.metrics,
@@ -218,6 +220,22 @@ def _settle_again(request: Request, config: dict[str, Any], directory: Path) -> 
                 f"changes --steps only; for a new run say {anew}"
             )
     return after, common
+
+
+def _trained(page: Page, directory: Path, where: Any) -> Trained:
+    """The trained run that a verb reads, its options held against the page's own.
+
+    Raises:
+        InputError: an option of it is missing, unknown, of another type or out of bounds.
+    """
+    trained, path = Trained(directory, where), str(directory / "config.json")
+    own = signatures.imported(page, store.read_record(directory)["verb"]).options
+    options.refuse_unknown(own, trained.options, path)
+    for option in own:
+        if option.name not in trained.options:
+            raise InputError(f"{path}: is damaged; it should hold {option.name}, as every run of {page.name} does")
+    trained.options |= options.settle(own, {}, trained.options, path)
+    return trained
 
 
 def _file(out: Path | None, training: bool) -> Path | None:

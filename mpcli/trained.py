@@ -1,7 +1,8 @@
 """A finished training run, as the verbs that read a model see it."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     M = TypeVar("M", bound=nn.Module)
+
+ROOM = 256 * 2**20  # bytes beyond its weights that a model may ask for while it is built
 
 
 class Trained:
@@ -50,7 +53,7 @@ class Trained:
             record = store.read_record(self.dir)
         except InputError:  # a model alone serves as well
             return ""
-        return store.heading(record["page"], self.options, record.get("result") or {})
+        return store.heading(record["page"], self.options, store.numbers(record))
 
     def load(self, model: "Callable[..., M]", config: Callable[..., Any]) -> "M":
         """The trained model, on the run's device and in eval mode: `model(config(**saved), **extras)`.
@@ -58,7 +61,6 @@ class Trained:
         Raises:
             InputError: the weights are missing, damaged, or of another version of the page.
         """
-        from safetensors import SafetensorError
         from safetensors.torch import load
 
         path = self.dir / "model.safetensors"
@@ -69,9 +71,42 @@ class Trained:
         if hashlib.sha256(data).hexdigest() != self._about.get("sha256"):
             raise InputError(f"{path}: is damaged (its checksum is not the one in model.json); train the page again")
         try:
-            built = model(config(**self._about["config"]), **self.extras)
+            with _at_most(4 * len(data) + ROOM):
+                built = model(config(**self._about["config"]), **self.extras)
             built.load_state_dict(load(data))
-        except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise InputError(f"{path}: does not fit this page's version ({first}); train the page again") from error
+        except InputError:
+            raise
+        except (Exception, RecursionError) as error:  # whatever values of another kind or size make of a constructor
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{path}: does not fit model.json or this page's version ({first}); train the page again"
+            ) from error
         return built.to(self._device).eval()
+
+
+@contextlib.contextmanager
+def _at_most(size: int) -> Iterator[None]:
+    """While a model is built, refuse tensors that together ask for more than `size` bytes, before they are made.
+
+    The sizes stand in model.json, which anybody may have written; the weights that must fit lie beside it.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    makers = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm}
+    makers |= {torch.eye, torch.arange, torch.linspace}
+    left = size
+
+    class Counted(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal left
+            if func in makers:
+                shape_only = {k: v for k, v in (kwargs or {}).items() if k not in ("generator", "out", "pin_memory")}
+                with torch._C.DisableTorchFunctionSubclass():
+                    left -= func(*args, **shape_only | {"device": "meta"}).nbytes
+                if left < 0:
+                    raise ValueError(f"its sizes ask for more than {size} bytes, more than the weights can fill")
+            return func(*args, **(kwargs or {}))
+
+    with Counted():
+        yield
