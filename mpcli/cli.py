@@ -18,6 +18,7 @@ from mpcli.groups import BookCommand, Root, Shelf, VerbGroup
 from mpcli.progress import tell
 from mpcli.registry import VERBS, spoken
 from mpcli.stop import terminable
+from mpcli.threads import spin_briefly
 
 FAULT = "a fault in the program, {} (--debug shows where): "
 SUMMARY = {
@@ -48,7 +49,7 @@ Examples:
 Environment:
   MPCLI_RUNS       where runs are kept (./runs)
   NO_COLOR         no colours; TERM=dumb: neither colours nor bars
-  OMP_NUM_THREADS  threads of a computation
+  OMP_NUM_THREADS  threads of a computation; GOMP_SPINCOUNT: how long they spin for work
 """
 
 
@@ -158,6 +159,7 @@ def _gradcheck(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 interrupted."""
+    spin_briefly()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -34,7 +34,7 @@ def rows(path: Path) -> dict[int, dict[str, float]]:
     try:
         found = [json.loads(line) for line in lines]
         return {int(row.pop("step")): row for row in found}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: is damaged ({error}); each line should hold a JSON object with a step") from error
 
 

@@ -25,6 +25,7 @@ TRAINING = ("train", "rl_run")  # the verbs whose run holds a model, and which -
 _DEFINED = re.compile(r"^(?:async )?def (\w+)\(", re.MULTILINE)
 _IMPORTED = re.compile(r"^from [.\w]+ import (\((?:#[^\n]*|[^)#])*\)|(?:\\\n|[^\n])*)", re.MULTILINE)
 _NAME = re.compile(r"(?:\w+\s+as\s+)?(\w+)")
+_ASSIGNED = re.compile(rf"^({'|'.join(VERBS)})\b[^=\n(]*=", re.MULTILINE)
 _COMMENT = re.compile(r"#[^\n]*")
 _CHAPTER = re.compile(r"Chapter (\d+)\.\s*(.*)")
 _LISTED = re.compile(r"^(\w+): ", re.MULTILINE)
@@ -123,9 +124,12 @@ class Page:
         if self.source is None:
             return f"no source of module {self.module} was found"
         try:
-            compile(self.source, self.module, "exec", flags=ast.PyCF_ONLY_AST)
+            tree = ast.parse(self.source, self.module)
         except SyntaxError as error:
             return f"SyntaxError in {self.module}, line {error.lineno}: {error.msg}"
+        if _ASSIGNED.search(self.source):
+            for name, value in _assigned(tree):
+                return f"{name} in {self.module} is {value}; a verb is a function"
         return "" if self.verbs else f"{self.module} defines no verb ({', '.join(VERBS)})"
 
     def load(self) -> ModuleType:
@@ -174,6 +178,19 @@ class Page:
 def spoken(name: str) -> str:
     """A Python name as it is typed on the command line."""
     return name.replace("_", "-")
+
+
+def _assigned(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The verbs that a page makes a plain value, such as 3, with that value."""
+    for node in tree.body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        try:
+            value = repr(ast.literal_eval(node.value))
+        except ValueError:
+            continue  # a call or a name: only the imported page can tell
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from ((t.id, value) for t in targets if isinstance(t, ast.Name) and t.id in VERBS)
 
 
 @cache

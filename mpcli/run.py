@@ -125,6 +125,8 @@ class Run(Artifacts):
             raise RuntimeError("one track loop a run: make the stage a function of the step")
         self.tracked = True
         kept = checkpoint.stateful(state, self.device)
+        if self._resume:
+            store.logged(self._resume)  # a damaged log is refused before anything changes
         start = self._restore(kept, self._resume) if self._resume else 0
         self._kept = kept
         self.begin()
@@ -210,15 +212,18 @@ class Run(Artifacts):
 
         Libraries notice numbers that are not finite in words of their own; what was tracked, or the words, tell them.
         """
-        if not self._kept or isinstance(error, InputError):
+        path = self.dir / "checkpoint.pt"
+        if not self._kept:
             return error
+        if isinstance(error, InputError):
+            left = f"the last checkpoint is {path}; once that is mended, continue with: {self.again}"
+            return InputError(f"{error}; {left}") if path.exists() else error
         if not isinstance(error, Failed):
             where = next(checkpoint.not_finite(self._kept), "")
             if not where and not _NOT_FINITE.search(str(error)):
                 return error
             what = f"{where} is not finite" if where else "numbers are not finite"
             error = Failed(f"training diverged: {what} at step {self._step + 1}")
-        path = self.dir / "checkpoint.pt"
         good = f"the last good checkpoint is {path}" if path.exists() else "there was no checkpoint yet"
         return Failed(f"{error}; {good}")
 
@@ -250,9 +255,7 @@ class Run(Artifacts):
     def _drop_rows_after(self, step: int) -> None:
         path = self.dir / "metrics.jsonl"
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            files.write(path, "".join(kept).encode())
+            files.write(path, "".join(line for at, line in store.logged(self.dir) if at <= step).encode())
 
     def _save_checkpoint(self, step: int, state: Mapping[str, Stateful]) -> None:
         if distributed.rank():

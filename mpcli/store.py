@@ -21,6 +21,7 @@ METRICS = {
     "elbo": "nats",
     "psnr": "dB",
     "accuracy": "accuracy",
+    "mse": "mean squared error",
     "perplexity": "perplexity",
     "bits_per_char": "bits/char",
     "fid": "FID",
@@ -159,6 +160,28 @@ def steps(directory: Path) -> int | None:
             return int(json.loads(file.read().splitlines()[-1])["step"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def logged(directory: Path) -> list[tuple[int, str]]:
+    """The whole lines of a run's metrics.jsonl, each behind its step; a line that a kill cut short is left out.
+
+    Raises:
+        InputError: a line is no JSON object with a step.
+    """
+    path = directory / "metrics.jsonl"
+    if not path.exists():
+        return []
+    found = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                step = json.loads(line)["step"]
+                if not isinstance(step, int):
+                    raise TypeError(f"the step is {step!r}")
+                found.append((step, line))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged ({error}); each line should hold a JSON object with a step") from error
+    return found
 
 
 def seed_runs(directory: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """A finished training run, as the verbs that read a model see it."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mpcli.values import Option
 
     M = TypeVar("M", bound=nn.Module)
+
+ROOM = 256 * 2**20  # bytes beyond its weights that a model may ask for while it is built
 
 
 class Options(dict[str, Any]):
@@ -72,7 +75,7 @@ class Trained:
             record = store.read_record(self.dir)
         except InputError:  # a model alone serves as well
             return ""
-        return store.heading(record["page"], self.options, record.get("result") or {})
+        return store.heading(record["page"], self.options, store.numbers(record))
 
     def load(self, model: "Callable[..., M]", config: Callable[..., Any]) -> "M":
         """The trained model, on the run's device and in eval mode: `model(config(**saved), **extras)`.
@@ -80,7 +83,6 @@ class Trained:
         Raises:
             InputError: the weights are missing, damaged, or of another version of the page.
         """
-        from safetensors import SafetensorError
         from safetensors.torch import load
 
         path = self.dir / "model.safetensors"
@@ -92,39 +94,53 @@ class Trained:
             raise InputError(f"{path}: is damaged (its checksum is not the one in model.json); train the page again")
         try:
             weights = load(data)
-            _fits(lambda: model(config(**self._about["config"]), **self.extras), weights)
-            built = model(config(**self._about["config"]), **self.extras)
+            with _at_most(4 * len(data) + ROOM, len(weights)):
+                built = model(config(**self._about["config"]), **self.extras)
             built.load_state_dict(weights)
-        except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise InputError(f"{path}: does not fit this page's version ({first}); train the page again") from error
+        except InputError:
+            raise
+        except (Exception, RecursionError) as error:  # whatever values of another kind or size make of a constructor
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{path}: does not fit model.json or this page's version ({first}); train the page again"
+            ) from error
         return built.to(self._device).eval()
 
 
-def _fits(build: "Callable[[], nn.Module]", weights: "dict[str, torch.Tensor]") -> None:
-    """Builds a model without its memory, so that sizes in model.json that the weights do not have cost nothing.
+@contextlib.contextmanager
+def _at_most(size: int, parameters: int) -> Iterator[None]:
+    """While a model is built, refuse more parameters, and tensors of more than `size` bytes together before they are made.
 
-    Raises:
-        ValueError: it has other parameters than the weights.
+    The sizes stand in model.json, which anybody may have written; the weights that must fit lie beside it.
     """
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
+    from torch.overrides import TorchFunctionMode
 
-    left = len(weights)
+    makers = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm}
+    makers |= {torch.eye, torch.arange, torch.linspace}
+    left, unnamed = size, parameters
 
-    def count(module: object, name: str, parameter: object) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:  # before a model of a million layers is built to the end
-            raise ValueError(f"model.json describes more than its {len(weights)} tensors")
+    class Counted(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal left
+            if func in makers:
+                shape_only = {k: v for k, v in (kwargs or {}).items() if k not in ("generator", "out", "pin_memory")}
+                with torch._C.DisableTorchFunctionSubclass():
+                    left -= func(*args, **shape_only | {"device": "meta"}).nbytes
+                if left < 0:
+                    raise ValueError(f"its sizes ask for more than {size} bytes, more than the weights can fill")
+            return func(*args, **(kwargs or {}))
 
-    hook = register_module_parameter_registration_hook(count)
+    def named(module: object, name: str, parameter: object) -> None:
+        nonlocal unnamed
+        unnamed -= parameter is not None
+        if unnamed < 0:  # a million small layers cost more than their tensors
+            raise ValueError(f"it describes more than the {parameters} tensors that the weights have")
+
+    hook = register_module_parameter_registration_hook(named)
     try:
-        with torch.device("meta"):
-            skeleton = build()
+        with Counted():
+            yield
     finally:
         hook.remove()
-    for name, parameter in skeleton.named_parameters():
-        if name not in weights or weights[name].shape != parameter.shape:
-            found = tuple(weights[name].shape) if name in weights else "missing"
-            raise ValueError(f"{name} is {found}, and by model.json {tuple(parameter.shape)}")

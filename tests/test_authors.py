@@ -83,6 +83,23 @@ def test_a_verb_that_is_no_function_is_named(book, mpcli):
     assert "is 3; a verb is a function" in told.err
 
 
+@pytest.mark.parametrize("line", ["train = 3", "train: int = 3", "train = int('3')"])
+def test_the_list_and_the_doctor_name_a_verb_that_is_no_function(book, mpcli, line):
+    book(toy=f'"""Toy."""\n{line}\n\n\ndef sample() -> None: ...\n', ztoy=TRAINER)
+    (problem,) = (text for text in json.loads(mpcli("doctor", "--json").out)["problems"] if "page" in text)
+    for words in ("page toy", "toybook 1.2", "train in toybook_toy is 3; a verb is a function"):
+        assert words in problem
+    entries = {entry["name"]: entry["broken"] for entry in mpcli("list", "--json").json}
+    assert entries["ztoy"] is None
+    if "int(" not in line:  # what only an import can tell, no list tells
+        assert entries["toy"] == "train in toybook_toy is 3; a verb is a function"
+
+
+def test_a_verb_made_by_a_call_is_no_fault(book, mpcli):
+    book(toy=TRAINER + "\n\ntrain = (lambda verb: verb)(train)\n")
+    assert json.loads(mpcli("doctor", "--json").out)["problems"] == []
+
+
 def test_a_page_that_exits_ends_nothing_but_itself(book, mpcli):
     book(toy="import sys\nsys.exit(3)\n\n\ndef train() -> None: ...\n", ztoy=TRAINER)
     told = mpcli("train", "toy")

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from toy import TRAINER
 
+from mpcli import threads
+from mpcli.cli import main
+
 BROKEN = '"""Broken: it imports what is not there."""\nimport no_such_module\n\n\ndef train(run): ...\n'
 UNTYPED = '"""Untyped."""\nfrom mpcli.run import Run\n\n\ndef train(run: Run, x) -> None: ...\n'
 
@@ -402,3 +405,17 @@ def test_names_of_runs_need_not_be_text(locale, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | locale, capture_output=True, check=False)
     assert done.returncode == 0 and name in done.stdout, done.stderr
     assert name in (tmp_path / os.fsdecode(name) / "command.txt").read_bytes()
+
+
+@pytest.mark.parametrize("chosen", [None, *threads.CHOSEN])
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(monkeypatch, chosen):
+    for name in threads.CHOSEN:
+        monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv(chosen, "3")
+    before = dict(os.environ)
+    monkeypatch.setattr("mpcli.cli.run", lambda arguments: 0)
+    monkeypatch.setattr(os, "environ", before.copy())
+    with pytest.raises(SystemExit):
+        main([])
+    assert os.environ == before | ({} if chosen else {"GOMP_SPINCOUNT": threads.SPIN})

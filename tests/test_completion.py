@@ -1,6 +1,7 @@
 """Completion: what a shell is answered, and that a real one asks and is answered."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,26 @@ def test_bash_completes(tmp_path):
         ["bash", "-c", code], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True
     )
     assert done.stdout == "torus\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("marching-cubes to", "torus"), ("train vae --data mo", "moons"), ("mar", "marching-cubes")]
+)
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_complete(tmp_path, shell, words, found):
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"there is no {shell} on this machine")
+    (tmp_path / "script").write_text(SCRIPTS[shell])
+    zsh = "compdef() {}; compadd() { shift; print -l -- $@ }; _files() {}; source ./script; "
+    code = {
+        "zsh": zsh + f"words=(mpcli {words}); CURRENT=$#words; _mpcli",
+        "fish": f"source ./script; complete -C 'mpcli {words}'",
+    }[shell]
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run([program, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found]
+    assert done.stderr == ""
 
 
 def test_completing_imports_no_torch(tmp_path):

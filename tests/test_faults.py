@@ -230,7 +230,12 @@ def test_training_goes_on_when_nobody_reads_what_it_says(toy, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "change"),
-    [("run.json", {"seconds": "x"}), ("config.json", {"width": "wide"}), ("config.json", {"wdith": 3})],
+    [
+        ("run.json", {"seconds": "x"}),
+        ("run.json", {"seconds": None}),
+        ("config.json", {"width": "wide"}),
+        ("config.json", {"wdith": 3}),
+    ],
 )
 def test_a_record_with_values_of_another_kind_is_refused(toy, mpcli, file, change):
     run = mpcli("train", "toy", "--steps", 2, "--out", "run").path
@@ -240,18 +245,40 @@ def test_a_record_with_values_of_another_kind_is_refused(toy, mpcli, file, chang
     assert file in refused.err
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sha256": None},
-        {"config": None},
-        {"extras": 3},
-        {"config": {"width": "wide"}},
-        {"config": {"width": 10**12}},  # 12 terabytes, were it built
-        {"extras": {"inputs": 10**12}},
-        {"config": {"width": -1}},
-    ],
-)
+@pytest.mark.parametrize("change", [{"width": "wide"}, {"kind": 7}, {"layers": 3}, {"lr": -1.0}])
+@pytest.mark.parametrize("verb", ["sample", "evaluate"])
+def test_options_of_another_kind_are_refused_by_what_reads_the_run(toy, mpcli, verb, change):
+    path = mpcli("train", "toy", "--steps", 2, "--out", "run").path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    refused = mpcli(verb, "run")
+    assert refused.code == 2
+    assert "config.json" in refused.err and next(iter(change)) in refused.err
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", "7", '{"step": "x"}', "{", "[" * 100_000])
+def test_a_log_with_values_of_another_kind_is_refused(toy, mpcli, line):
+    run = mpcli("train", "toy", "--steps", 2, "--out", "run").path
+    (run / "metrics.jsonl").write_text(line + "\n")
+    before = contents(run)
+    refused = mpcli("train", "run", "--resume", "--steps", 4)
+    assert refused.code == 2
+    assert "metrics.jsonl: is damaged" in refused.err
+    assert contents(run) == before
+
+
+def test_sizes_in_a_model_json_are_refused_before_they_are_paid_for(toy, mpcli):
+    run = mpcli("train", "toy", "--steps", 2).path
+    path, about = run / "model.json", json.loads((run / "model.json").read_text())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for change in ({"config": about["config"] | {"width": 10**9}}, {"extras": {"inputs": 10**10}}):
+        path.write_text(json.dumps(about | change))
+        refused = mpcli("sample", run)
+        assert refused.code == 2
+        assert "more than the weights can fill" in refused.err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # KiB
+
+
+@pytest.mark.parametrize("change", [{"sha256": None}, {"config": None}, {"extras": 3}, {"config": {"width": "wide"}}])
 def test_a_model_json_that_is_damaged_is_refused(toy, mpcli, change):
     run = mpcli("train", "toy", "--steps", 2).path
     path = run / "model.json"
@@ -261,37 +288,60 @@ def test_a_model_json_that_is_damaged_is_refused(toy, mpcli, change):
 
 
 def test_a_model_of_more_layers_than_the_weights_is_not_built_to_the_end():
-    built = 0
-
-    def deep() -> torch.nn.Module:
-        nonlocal built
-        layers = torch.nn.ModuleList()
+    built = []
+    with pytest.raises(ValueError, match="more than the 3 tensors"), trained_module._at_most(10**9, 3):
         for _ in range(10**9):
-            layers.append(torch.nn.Linear(2, 2))
-            built += 1
-        return layers
-
-    with pytest.raises(ValueError, match="more than its 3 tensors"):
-        trained_module._fits(deep, {name: torch.zeros(2) for name in "abc"})
-    assert built == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [({"width": "wide"}, "width must be"), ({"lr": -1.0}, "lr must be"), ({"kind": None}, "kind must be")],
-)
-def test_a_configuration_of_another_kind_is_refused_by_verbs_that_read_the_model(toy, mpcli, change, says):
-    run = mpcli("train", "toy", "--steps", 2).path
-    path = run / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    refused = mpcli("sample", run)
-    assert refused.code == 2 and "config.json" in refused.err and says in refused.err, refused.err
+            built.append(torch.nn.Linear(2, 2))
+    assert len(built) == 1
 
 
 def test_a_configuration_without_what_a_page_asks_for_is_refused(toy, mpcli):
     run = mpcli("train", "toy", "--steps", 2).path
     with pytest.raises(InputError, match=r"config\.json: is damaged; it should hold data"):
         Trained(run).options["data"]
+
+
+def test_input_that_breaks_within_training_names_the_checkpoint(book, mpcli, tmp_path):
+    breaks = (
+        "        if step == int(os.environ.get('TOY_BREAK', '-1')):\n            raise InputError('a.png: went away')\n"
+    )
+    anchor = "        adam.zero_grad()\n"
+    book(
+        toy=TRAINER.replace("import os\n", "import os\nfrom mpcli.errors import InputError\n").replace(
+            anchor, breaks + anchor
+        )
+    )
+    mpcli("train", "toy", "--steps", 4, "--out", "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOY_BREAK", "3")
+        broken = mpcli("train", "toy", "--steps", 4, "--out", "cut", "--checkpoint", "0.000001")
+        alone = mpcli("train", "toy", "--steps", 4, "--out", "early")
+    assert broken.code == alone.code == 2
+    assert "a.png: went away; the last checkpoint is cut/checkpoint.pt" in broken.err
+    assert "continue with: mpcli train cut --resume" in broken.err
+    assert "checkpoint" not in alone.err  # there is none yet
+    assert mpcli("train", "cut", "--resume").code == 0
+    assert weights(Path("cut")) == weights(Path("whole"))
+
+
+@pytest.mark.parametrize(
+    ("words", "redirect"),
+    [
+        (b"--out runs/\xff\xfe --device gpu9", ""),
+        (b"--out runs/\xff\xfe --width 0", ""),
+        (b"--config \xff.json", ""),
+        (b"--width 0", ">&-"),
+        (b"--width 0", "2>&-"),
+        (b"--resume", ">&- 2>&-"),
+    ],
+)
+def test_a_refused_start_leaves_no_record(toy, tmp_path, words, redirect):
+    env = os.environ | {"PYTHONPATH": str(toy), "LC_ALL": "C", "PYTHONUTF8": "0"}
+    command = f"{sys.executable} -m mpcli train toy ".encode() + words + f" {redirect}".encode()
+    done = subprocess.run([b"sh", b"-c", command], cwd=tmp_path, env=env, capture_output=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("run.json"))
 
 
 def test_json_that_is_nested_too_deeply_is_refused(toy, mpcli, tmp_path):

@@ -14,8 +14,34 @@ TEXT = (ROOT / "README.md").read_text()
 ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+# What makes the commands of the README short enough to test; nothing else of them is changed.
+SHORT = {
+    "train nerf": "train nerf --steps 3 --width 8 --depth 2 --coarse 4 --fine 4 --batch 16 --judged 1",
+    "--path orbit": "--path orbit --frames 2 --size 16",
+    "render - --out docs/nerf.png": "render - --views 1 --size 16 --out docs/nerf.png",
+    "--resolution 128": "--resolution 32",
+    "fit-smpl smplify": "fit-smpl smplify --steps 3",
+    "rl-run q_learning": "rl-run q_learning --steps 300 --eval-episodes 2",
+    "rl-run dqn --seeds 5": "rl-run dqn --seeds 2 --steps 300 --eval-episodes 2",
+    "train vae": "train vae --steps 3 --hidden 8 --importance 2",
+    "mpcli gradcheck  ": "mpcli gradcheck vae ",
+    " && python -m pip install -e ./mpcli-my-flow && mpcli train my_flow | mpcli sample -": "",  # see test_plugins.py
+    "torchrun --nproc-per-node 4": f"{sys.executable} -m torch.distributed.run --nproc-per-node 2",
+    "--batch 512": "--batch 64",
+}
+ELSEWHERE = ("mpcli VERB SUBJECT", "torchrun --nnodes 2")  # a form, and what needs a second machine
+
+
+def commands() -> list[str]:
+    """Every command of the README that is no installation, in order."""
+    shown = [line for block in blocks("") for line in block.splitlines()]
+    shown += [cell.replace("\\|", "|") for cell in re.findall(r"\| `(mpcli .*)` \|$", TEXT, re.MULTILINE)]
+    return [line for line in shown if re.match("mpcli|torchrun", line) and not line.startswith(ELSEWHERE)]
+
+
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
 def test_the_first_two_commands_install_with_the_tested_versions():
@@ -46,6 +72,23 @@ def test_the_makefile_makes_its_targets(tmp_path):
     again = subprocess.run(["make", "torus.png"], cwd=tmp_path, env=ENV, check=True, capture_output=True, text=True)
     assert "up to date" in again.stdout
     subprocess.run(["make", "-n", "digits.png"], cwd=tmp_path, env=ENV, check=True, capture_output=True)
+
+
+@pytest.mark.learning
+def test_every_command_runs_from_an_empty_folder(tmp_path):
+    lines = commands()
+    assert len(lines) > 15
+    (tmp_path / "docs").mkdir()  # where the pictures of the README are
+    for long, short in SHORT.items():
+        assert any(long in line for line in lines), f"no command holds {long!r} any more"
+        lines = [line.replace(long, short) for line in lines]
+    if shutil.which("jq") is None:
+        lines = [line.replace("| jq .metrics.return_mean", "| cat") for line in lines]
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
 @pytest.mark.learning

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpcli.kit import datasets
+from mpcli.kit import datasets, randomness
 from mpcli.kit.datasets import Images, Pictures, Table
 from mpcli.run import watched
 
@@ -26,7 +26,8 @@ def dequantised(
     Theis, van den Oord and Bethge, A note on the evaluation of generative models, 2016. arXiv:1511.01844
     """
     k = (x * (levels - 1)).round()
-    u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    device = generator.device if generator else x.device
+    u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
     return (k + u) / levels
 
 
@@ -93,7 +94,7 @@ class Examples:
             x = batch(step)
             if not self.levels:
                 return x
-            return dequantised(x, self.levels, torch.Generator(x.device).manual_seed((seed << 32) + step))
+            return dequantised(x, self.levels, randomness.generator(seed, step, 1))
 
         return noisy
 

@@ -134,7 +134,7 @@ def sweeps_of_value_iteration(model: mdp.Table, gamma: float, bound: float) -> l
 def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bounds: list[float]) -> None:
     """Write convergence.csv and convergence.png: how near the optimum is known to be, after so many backups."""
     run.table("convergence.csv", history.columns, history.rows)
-    figure = pictures.figure(run.heading)
+    figure = pictures.figure(f"{run.heading}: values within {history.column('bound')[-1]:.2g} of the optimum")
     axes = figure.subplots()
     how = "a linear solve an iteration" if cfg.evaluation == "exact" else f"{cfg.sweeps} sweeps an iteration"
     axes.plot(backups, np.maximum(bounds, 1e-16), label="value iteration")

@@ -155,7 +155,9 @@ def rl_run(
 def picture(run: Run, gamma: float, history: curves.Series) -> None:
     """Write convergence.csv and convergence.png: the error of every sweep under its bounds."""
     run.table("convergence.csv", history.columns, history.rows)
-    figure = pictures.figure(run.heading, height=520)
+    figure = pictures.figure(
+        f"{run.heading}: values within {history.column('bound')[-1]:.2g} of the optimum", height=520
+    )
     axes = figure.subplots()
     sweeps = np.array(history.column("sweep"))
     if "error" in history.columns:

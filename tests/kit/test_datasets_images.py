@@ -394,6 +394,15 @@ def test_pictures_on_disk_are_decoded_once_and_again_when_a_file_changes(tmp_pat
     assert datasets.load(f"{tmp_path}@3", datasets.Images).shape == (3, 3, 3) and len(cached(small_memory)) == 3
 
 
+def test_decoding_a_folder_shows_how_far_it_is(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(folder, "watched", lambda items, what: (seen.append((len(items), what)), items)[1])
+    for number in range(5):
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(tmp_path / f"{number}.png")
+    datasets.load(f"images:{tmp_path}", datasets.Images)
+    assert seen == [(5, "decoding pictures")]
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda whole: whole[:-1], lambda whole: whole + b"x", lambda whole: b"", lambda whole: b"x" + whole[1:]],

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpcli.kit.densities import bits_per_dim, dequantised, log_integral, nll, on_grid, quantised
+from mpcli.kit.datasets import Table
+from mpcli.kit.densities import Examples, bits_per_dim, dequantised, log_integral, nll, on_grid, quantised
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
@@ -74,3 +75,13 @@ def test_grid_has_x_along_its_columns():
     values = on_grid(lambda x: x[:, 0] + 10 * x[:, 1], (0, 0), (4, 2), 4)
     expected = torch.tensor([[0.5, 1.5, 2.5, 3.5]]) + 10 * torch.tensor([[0.25], [0.75], [1.25], [1.75]])
     torch.testing.assert_close(values, expected)
+
+
+def test_the_noise_of_a_batch_belongs_to_its_seed_and_step():
+    level = torch.full((6, 500), 100 / 255)
+    examples = Examples(Table(level, level, level), 256)
+    noise = [examples.batches(4, seed)(step) for seed, step in ((0, 1), (0, 2), (1, 1), (2**31, 1))]
+    assert torch.equal(noise[0], examples.batches(4, 0)(1))
+    rows = torch.cat(noise)
+    apart = torch.corrcoef(rows).fill_diagonal_(0)
+    assert apart.abs().max() < 0.25  # 4.5 standard deviations of 500 independent pairs take 0.2

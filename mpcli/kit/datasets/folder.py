@@ -21,6 +21,7 @@ from mpcli.kit.datasets.files import located_with_size, one_size, open_image, re
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Images, Pictures
 from mpcli.notices import notice
+from mpcli.run import watched
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".heic", ".avif", ".jp2", ".tga")
@@ -129,7 +130,7 @@ def _shape_of_all(paths: list[Path], size: int | None) -> tuple[str, int, int]:
 def _pixels(paths: list[Path], mode: str, height: int, width: int, size: int | None) -> np.ndarray:
     """The bytes [N, C, H, W] of all pictures, on disk where they would fill more than a quarter of the free memory."""
     shape = (len(paths), len(mode), height, width)
-    decoded = (_planes(read_image(path, mode, upright=True), size) for path in paths)
+    decoded = (_planes(read_image(path, mode, upright=True), size) for path in watched(paths, "decoding pictures"))
     if math.prod(shape) > cache.free_memory() // 4:
         return cache.stored(f"{mode} {size} {[_state(path) for path in paths]}", shape, decoded)
     stack = np.empty(shape, np.uint8)

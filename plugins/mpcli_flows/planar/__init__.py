@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mpcli.errors import InputError
 from mpcli.kit.densities import Examples, load, log_integral
+from mpcli.kit.randomness import generator
 from mpcli.run import Run, Trained
 from mpcli_flows.kit.bases import BaseName, base
 from mpcli_flows.kit.bijectors import Chain, Condition, Scale, Units
@@ -164,8 +165,10 @@ def train(cfg: Config, run: Run, data: Annotated[str, "energy u1, u2, u3 or u4, 
     rows = examples.batches(cfg.batch, run.seed) if examples else None
 
     def batch(step: int) -> tuple[int, Tensor]:  # rows x of the data, or draws z of the base
-        generator = torch.Generator(run.device).manual_seed((run.seed << 32) + step)
-        return step, rows(step) if rows else flow.base.sample(cfg.batch, generator=generator)
+        if rows:
+            return step, rows(step)
+        seed = generator(run.seed, step).initial_seed()
+        return step, flow.base.sample(cfg.batch, generator=torch.Generator(run.device).manual_seed(seed))
 
     for step, given in run.track(batch, cfg.steps, model=flow, adam=adam, cosine=cosine):
         # The energy is turned on over the first half, or the flow settles in the first mode that it finds.
