@@ -109,7 +109,7 @@ class Trained:
 
 @contextlib.contextmanager
 def _at_most(size: int, parameters: int) -> Iterator[None]:
-    """While a model is built, refuse more parameters, and tensors of more than `size` bytes together before they are made.
+    """While a model is built, refuse more parameters, and tensors of more than `size` bytes before they are made.
 
     The sizes stand in model.json, which anybody may have written; the weights that must fit lie beside it.
     """
