@@ -1,5 +1,6 @@
 """Chapter 10. Reinforcement learning: acting, and learning from what happens.
 
+markov: chance without choice
 bandit: one state, many arms
 value_iteration: planning by the optimality equation
 policy_iteration: planning by evaluation and improvement
