@@ -12,9 +12,10 @@ import trimesh
 from mutants import arguments, larger, part, result
 from scipy.spatial.transform import Rotation
 
+from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli_bodies import smpl
 from mpcli_bodies.smpl import SMPL, Skinning, read_body, read_motion
-from mpcli_bodies.smpl.files import Body, random_body
+from mpcli_bodies.smpl.files import Body, random_body, walk
 
 
 def backwards(kinematics):
@@ -206,3 +207,24 @@ def test_amass_motion_poses_the_body(mpcli, shared_data):
     drawn = trimesh.load(mpcli("render", "smpl", "--pose", path, "--frame", 50, "--out", "b.ply").path, process=False)
     shift = drawn.vertices - vertices[0].numpy()
     assert np.abs(shift - shift.mean(0)).max() < 1e-4
+
+
+def test_without_correctives_a_pose_is_skinning_alone(mpcli):
+    def shown(*options):
+        mesh = mpcli("render", "smpl", "--frame", 12, "--betas", "1,-1", *options, "--out", "b.ply", "--quiet")
+        assert mesh.code == 0, mesh.err
+        return torch.from_numpy(np.asarray(trimesh.load(mesh.path, process=False).vertices)).float()
+
+    model = SMPL(read_body())
+    motion = walk(model.joints)
+    betas = torch.zeros(1, model.shapes)
+    betas[0, :2] = torch.tensor([1.0, -1.0])
+    pose, place = motion.poses[12:13], motion.places[12:13]
+    rotations = axis_angle_to_matrix(pose)
+    still, joints = model.rest(betas, torch.eye(3).expand_as(rotations))  # no turn, so no correction
+    chain = model.kinematics(rotations, joints)
+    shift = chain[..., :3, 3] - (chain[..., :3, :3] @ joints[..., None])[..., 0]
+    each = torch.einsum("kij,jv->kiv", chain[0, :, :3, :3], still[0]) + shift[0, ..., None]
+    skinned = torch.einsum("kv,kiv->vi", model.weights, each) + place
+    torch.testing.assert_close(shown("--no-correctives"), skinned, atol=2e-5, rtol=0)
+    assert (shown() - skinned).norm(dim=-1).max() > 0.005  # metres

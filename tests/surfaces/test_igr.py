@@ -25,7 +25,7 @@ SMALL = {
 
 
 def only_at_the_surface(terms):
-    return lambda f, slope, in_space, normals: terms(f, slope, slope, normals)
+    return lambda f, slope, in_space, normals, *vanish: terms(f, slope, slope, normals, *vanish)
 
 
 def unscaled(value):

@@ -175,6 +175,9 @@ def render(
     pose: Annotated[Path | None, "motion file in AMASS's layout (.npz); without one a walk"] = None,
     frame: Annotated[int, "frame of the motion to show, or to start at", Ge(0)] = 0,
     betas: Annotated[tuple[float, ...], "shape coefficients; those not given are 0"] = (),
+    correctives: Annotated[
+        bool, "the corrections P of a pose; without them skinning alone, whose joints cave in"
+    ] = True,
     seconds: Annotated[float | None, "length of .gif and .mp4 [default: 2] and of .glb [default: all]", Gt(0)] = None,
     fps: Annotated[float, "frames a second of .gif and .mp4, at most those of the motion", Gt(0)] = 20.0,
     size: Annotated[int, "height of the picture in pixels", Interval(ge=16, le=8192)] = 512,
@@ -187,6 +190,8 @@ def render(
     """
     file = read_body(body)
     model = run.place(SMPL(file))
+    if not correctives:
+        model.directions[model.shapes :] = 0
     motion = read_motion(pose, model.joints) if pose else walk(model.joints)
     if frame >= len(motion):
         raise InputError(f"--frame {frame}: {pose or 'the walk'} has {len(motion)} frames, counted from 0")

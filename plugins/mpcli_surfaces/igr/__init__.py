@@ -4,6 +4,8 @@ Given only points x_i on a surface, a network f is asked to vanish there and to 
 
     loss = mean |f(x_i)| + lambda E (|grad f(x)| - 1)^2 + tau mean |grad f(x_i) - n_i|        (normals n_i: optional)
 
+With `--vanish squared` the first term is mean f(x_i)^2, whose pull fades as f nears 0.
+
 |grad f| = 1 is the Eikonal equation; the signed distance solves it, an occupancy in [0, 1] does not. The expectation is
 over space: half of its points lie near the cloud, x_i + s_i N(0, I) with s_i the distance to the 50th neighbour, half
 are uniform in the box. What chooses among all solutions is where the search starts and that it prefers smooth ones.
@@ -57,6 +59,7 @@ class Config:
     depth: Annotated[int, "softplus layers", Ge(2)] = 4
     sharpness: Annotated[float, "beta of the softplus", Gt(0)] = 100.0
     radius: Annotated[float, "radius r of the ball at the start, as a share of the box", Gt(0)] = 0.5
+    vanish: Annotated[Literal["absolute", "squared"], "|f| at the points, or |f|^2"] = "absolute"
     eikonal: Annotated[float, "weight lambda of unit slope", Ge(0)] = 0.1
     normals: Annotated[float, "weight tau of the cloud's normals; 0 leaves them unused", Ge(0)] = 0.0
     steps: Annotated[int, "training steps", Ge(1)] = 4000
@@ -157,7 +160,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "point cloud, or a mesh to
     for points, normals, space in run.track(batches, cfg.steps, model=model, adam=adam, anneal=anneal):
         f, slope = model(torch.cat([points, space]))
         on_surface, in_space = slope.split(len(points))
-        vanish, eikonal, turn = terms(f[: len(points)] / model.scale, on_surface, in_space, normals)
+        vanish, eikonal, turn = terms(f[: len(points)] / model.scale, on_surface, in_space, normals, cfg.vanish)
         loss = vanish + cfg.eikonal * eikonal + cfg.normals * turn
         adam.zero_grad()
         loss.backward()
@@ -189,12 +192,15 @@ def drawn(
     return batch
 
 
-def terms(f: Tensor, slope: Tensor, in_space: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def terms(
+    f: Tensor, slope: Tensor, in_space: Tensor, normals: Tensor, vanish: str = "absolute"
+) -> tuple[Tensor, Tensor, Tensor]:
     """The three means of the loss: of f [B] and its slope [B, 3] at points of the surface with normals [B, 3] (zero
     where unknown), and of its slope at points in space [M, 3].
     """
     turn = (slope - normals).norm(dim=-1) * normals.any(-1)
-    return f.abs().mean(), (in_space.norm(dim=-1) - 1).square().mean(), turn.mean()
+    off = f.abs() if vanish == "absolute" else f.square()
+    return off.mean(), (in_space.norm(dim=-1) - 1).square().mean(), turn.mean()
 
 
 def chamfer(model: IGR, surface: trimesh.Trimesh | None, held_out: datasets.Points, resolution: int) -> float:

@@ -44,10 +44,11 @@ def losses() -> Iterator[Case]:
     def all_terms(f: Tensor, slope: Tensor, in_space: Tensor, normals: Tensor) -> Sides:
         n, scale = normalize(normals, dim=-1) * torch.tensor([1, 1, 1, 1, 1, 0.0])[:, None], in_space[:, :1].exp()
         away = (slope - n)[:-1].square().sum(-1).sqrt().sum() / len(n)
-        right = torch.stack([f.abs().sum() / len(f), (scale - 1).square().mean(), away])
-        return torch.stack(igr.terms(f, slope, scale * normalize(in_space, dim=-1), n)), right
+        right = torch.stack([f.abs().sum() / len(f), (scale - 1).square().mean(), away, f @ f / len(f)])
+        known = f, slope, scale * normalize(in_space, dim=-1), n
+        return torch.stack([*igr.terms(*known), igr.terms(*known, "squared")[0]]), right
 
-    name = "mean |f|, E (|grad f| - 1)^2 and mean |grad f - n|, the last where n is known"
+    name = "mean |f| or f^2, E (|grad f| - 1)^2 and mean |grad f - n|, the last where n is known"
     yield identity(name, all_terms, (6,), (6, 3), (6, 3), (6, 3))
 
     def where(x: Tensor) -> Sides:  # f = (|x|^2 - 1) / 2, whose slope is x, at points of the unit sphere and in space
