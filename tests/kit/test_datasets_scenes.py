@@ -175,8 +175,8 @@ def text(content):
         (edited(lambda t: t.update(camera_angle_x=float("nan"))), "has the camera_angle_x nan"),
         (edited(lambda t: t.update(fl_x=0)), "has the fl_x 0.0; right would be a positive number"),
         (edited(lambda t: t.update(fl_x=5, w=-4)), "has the w -4.0; right would be a positive number"),
-        (edited(lambda t: t.update(k3=0.1)), "is of a lens with k3 and k4"),
-        (edited(lambda t: t.update(camera_model="OPENCV_FISHEYE")), "is of a lens with OPENCV_FISHEYE"),
+        (edited(lambda t: t.update(k3=0.1)), "is of a lens with k3, which OPENCV has not"),
+        (edited(lambda t: t.update(camera_model="FOV")), "is of a lens with FOV"),
         (lambda f: (f / "train/r_1.png").write_bytes(b"hello"), r"r_1\.png: is no PNG or JPEG picture"),
         (lambda f: Image.new("RGB", (9, 6)).save(f / "train/r_1.png"), r"r_1\.png: is 9x6 and most others are 8x6"),
         (lambda f: (f / "transforms_train.json").unlink(), r"has no transforms_train\.json"),
@@ -365,6 +365,11 @@ def inverted(lens, distorted):
         ("RADIAL", (70.0, 39.0, 30.0, 0.1, -0.05)),
         ("OPENCV", (72.0, 69.0, 40.0, 31.0, -0.12, 0.03, 0.004, -0.006)),
         ("OPENCV", (72.0, 69.0, 40.0, 31.0, 0.12, 0.03, -0.01, 0.006)),
+        ("OPENCV_FISHEYE", (60.0, 62.0, 40.0, 31.0, 0.05, -0.02, 0.01, -0.003)),
+        ("OPENCV_FISHEYE", (60.0, 62.0, 40.0, 31.0, 0.0, 0.0, 0.0, 0.0)),
+        ("FULL_OPENCV", (72.0, 69.0, 40.0, 31.0, 0.1, 0.03, 0.004, -0.006, 0.02, 0.15, 0.02, 0.01)),
+        ("SIMPLE_RADIAL_FISHEYE", (64.0, 41.0, 29.0, 0.1)),
+        ("RADIAL_FISHEYE", (64.0, 41.0, 29.0, 0.1, -0.02)),
     ],
 )
 def test_undistorted_pictures_are_those_of_a_pinhole(tmp_path, model, values):
@@ -429,7 +434,7 @@ def test_a_scene_with_a_distorting_lens(shared_data, tmp_path):
 
 @pytest.mark.parametrize("binary", [True, False])
 @pytest.mark.parametrize(
-    ("number", "model", "count"), [(5, "OPENCV_FISHEYE", 8), (6, "FULL_OPENCV", 12), (99, "number 99", 4)]
+    ("number", "model", "count"), [(7, "FOV", 5), (10, "THIN_PRISM_FISHEYE", 12), (99, "number 99", 4)]
 )
 def test_other_lens_models_are_refused_by_name(tmp_path, binary, number, model, count):
     if binary:
@@ -599,8 +604,9 @@ def test_the_split_that_a_file_names(tmp_path):
     ("shared", "message"),
     [
         ({"camera_model": "EQUIRECTANGULAR"}, "a lens with EQUIRECTANGULAR"),
-        ({"is_fisheye": True}, "a lens with is_fisheye"),
-        ({"k3": 0.1}, "a lens with k3 and k4"),
+        ({"is_fisheye": True, "p1": 0.1}, "a lens with p1, which OPENCV_FISHEYE has not"),
+        ({"k3": 0.1}, "a lens with k3, which OPENCV has not"),
+        ({"camera_model": "OPENCV_FISHEYE", "k5": 0.1}, "a lens with k5"),
         ({"w": 6, "h": 8}, r"f0\.png: is 8x6 where .* says 6x8"),
         ({"camera_angle_y": 4.0}, "has the camera_angle_y 4.0"),
         ({"train_filenames": ["images/f99.png"]}, "names 'images/f99.png', which no frame has"),
@@ -632,13 +638,48 @@ def test_a_distorting_lens_of_transforms_is_undone_as_colmaps_is(tmp_path):
     ring_of(tmp_path, camera_model="OPENCV", k1=0.1, p1=0.01)
     bent = datasets.load(str(tmp_path), datasets.Scene)
     focal = 4 / math.tan(0.4)
-    lens = reader.Lens(8, 6, (focal, focal, 4.0, 3.0, 0.1, 0.0, 0.01, 0.0))
+    lens = reader.Lens(8, 6, (focal, focal, 4.0, 3.0, 0.1, 0.0, 0.01, 0.0, *[0.0] * 4))
     (tmp_path / "straight").mkdir()
     ring_of(tmp_path / "straight")
     plain = datasets.load(str(tmp_path / "straight"), datasets.Scene)
     images, cameras = reader.undistort(plain.images[:], plain.cameras, (lens,) * 10, tmp_path)
     np.testing.assert_allclose(bent.images[:], images, atol=1 / 255)
     np.testing.assert_allclose(bent.cameras.focal, cameras.focal, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "fisheye", "bent"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE", "k1": 0.1, "k4": 0.02}, True, (0.1, 0, 0, 0, 0, 0.02, 0, 0)),
+        ({"is_fisheye": True, "k2": 0.1}, True, (0, 0.1, 0, 0, 0, 0, 0, 0)),
+        ({"camera_model": "FULL_OPENCV", "k1": 0.1, "k3": 0.2, "k6": 0.3}, False, (0.1, 0, 0, 0, 0.2, 0, 0, 0.3)),
+    ],
+)
+def test_lenses_of_transforms_with_more_terms(tmp_path, words, fisheye, bent):
+    def photographed(folder, **words):
+        ring_of(folder, **words)
+        for path in sorted(folder.glob("images/*.png")):
+            Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).save(path)
+
+    photographed(tmp_path, **words)
+    found = datasets.load(str(tmp_path), datasets.Scene)
+    (tmp_path / "straight").mkdir()
+    photographed(tmp_path / "straight")
+    plain = datasets.load(str(tmp_path / "straight"), datasets.Scene)
+    focal = 4 / math.tan(0.4)
+    lens = reader.Lens(8, 6, (focal, focal, 4.0, 3.0, *bent), fisheye)
+    images, cameras = reader.undistort(plain.images[:], plain.cameras, (lens,) * 10, tmp_path)
+    np.testing.assert_allclose(found.images[:], images, atol=1 / 255)
+    assert (found.images[:] - plain.images[:]).abs().max() > 0.01
+    np.testing.assert_allclose(found.cameras.focal, cameras.focal, rtol=1e-6)
+
+
+def test_a_fisheye_keeps_angles(tmp_path):
+    # Without coefficients a point at the angle a to the axis lies at a focal lengths from the middle.
+    _, lens = reader._lens(tmp_path, 1, "OPENCV_FISHEYE", 8, 6, (9.0, 9.0, 4.0, 3.0, 0.0, 0.0, 0.0, 0.0))
+    angle = torch.linspace(0, 1.4, 9, dtype=torch.float64)
+    at = lens.distorted(torch.stack([0.6 * angle.tan(), 0.8 * angle.tan()], -1))
+    torch.testing.assert_close(at, torch.stack([0.6 * angle, 0.8 * angle], -1), atol=1e-9, rtol=0)
 
 
 def test_the_larger_of_two_models_and_a_missing_line_of_points(tmp_path):

@@ -17,19 +17,20 @@ import torch
 
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
-from mpcli.kit.datasets.colmap import Lens, undistort
 from mpcli.kit.datasets.files import inside, located_with_size, near_miss, read_json, there
+from mpcli.kit.datasets.lenses import Lens, undistort
 from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Pictures, Scene, every_eighth
 from mpcli.notices import notice
 
-DISTORTION = ("k1", "k2", "p1", "p2")
-LENSES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+LENSES = ("PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
+HIGHER = {"OPENCV_FISHEYE": DISTORTION[:2] + DISTORTION[4:6], "FULL_OPENCV": DISTORTION}  # others have k1, k2, p1, p2
 FILENAMES = {"train": "train_filenames", "validation": "val_filenames", "test": "test_filenames"}
 USED = {
     "frames", "file_path", "transform_matrix", "camera_model", "camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx",
-    "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2", "is_fisheye", *FILENAMES.values(),
+    "cy", "w", "h", *DISTORTION, "is_fisheye", *FILENAMES.values(),
 }  # fmt: skip
 # What says nothing of where a pixel looks: sharpness, settings of other programs, numbers of their own.
 HARMLESS = {
@@ -84,10 +85,11 @@ def blender(argument: str) -> Scene:
     )
     size = longer_side((width, height), longest)
     images, cameras = read_pictures(paths, mode, size), cameras.resized(*size)
-    bent = np.array([frame.distortion() for frame in frames])
-    if bent.any():
-        lenses = torch.cat([cameras.focal, cameras.centre], 1).double().numpy()
-        each = tuple(Lens(*size, tuple(row)) for row in np.hstack([lenses, bent]).tolist())
+    straight = torch.cat([cameras.focal, cameras.centre], 1).tolist()
+    each = tuple(
+        Lens(*size, (*row, *frame.distortion()), frame.fisheye) for row, frame in zip(straight, frames, strict=True)
+    )
+    if any(lens.distorts for lens in each):
         undone, cameras = undistort(images[:], cameras, each, files["train"])
         images = Pictures(undone.mul(255).round().byte())
     return Scene(
@@ -133,10 +135,15 @@ class Frame:
 
     def lens(self, width: int, height: int) -> tuple[float, float, float, float]:
         """(f_x, f_y, c_x, c_y) in pixels of a picture of `width` by `height`."""
-        model = self.values.get("camera_model", "OPENCV")
-        if model not in LENSES or self.values.get("is_fisheye") or any(self._number(key, 0.0) for key in ("k3", "k4")):
-            bent = "is_fisheye" if self.values.get("is_fisheye") else model if model not in LENSES else "k3 and k4"
-            raise InputError(f"{self.where} is of a lens with {bent}; right would be one of {', '.join(LENSES)}")
+        model = self.model
+        if model not in LENSES:
+            raise InputError(f"{self.where} is of a lens with {model}; right would be one of {', '.join(LENSES)}")
+        foreign = [key for key in DISTORTION if key not in HIGHER.get(model, DISTORTION[:4]) and self._number(key, 0.0)]
+        if foreign:
+            raise InputError(
+                f"{self.where} is of a lens with {' and '.join(foreign)}, which {model} has not; right would be "
+                "OPENCV_FISHEYE, with k1 to k4, or FULL_OPENCV as its camera_model"
+            )
         angle = self._number("camera_angle_x", None)
         focal = self._number("fl_x", None)
         # The numbers in pixels are of pictures of w by h, which may since have been scaled.
@@ -161,8 +168,17 @@ class Frame:
         c_x, c_y = self._number("cx", None), self._number("cy", None)
         return f_x, f_y, width / 2 if c_x is None else across * c_x, height / 2 if c_y is None else down * c_y
 
+    @property
+    def model(self) -> str:
+        """That of the lens, as COLMAP calls it."""
+        return "OPENCV_FISHEYE" if self.values.get("is_fisheye") else str(self.values.get("camera_model", "OPENCV"))
+
+    @property
+    def fisheye(self) -> bool:
+        return self.model == "OPENCV_FISHEYE"
+
     def distortion(self) -> tuple[float, ...]:
-        """(k1, k2, p1, p2) of the lens."""
+        """(k1, k2, p1, p2, k3, k4, k5, k6) of the lens."""
         return tuple(self._number(key, 0.0) or 0.0 for key in DISTORTION)
 
     def _number(self, key: str, default: float | None) -> float | None:

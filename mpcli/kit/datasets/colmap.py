@@ -2,21 +2,15 @@
 
 The model lies in DIR/sparse/0, DIR/sparse, DIR/bin, DIR/txt or DIR itself, the pictures in DIR/images. Every eighth
 picture, in the order of their names, is for testing. `colmap:DIR@640` scales the pictures so that their longer side
-has 640 pixels. Of lenses that distort radially or tangentially,
-
-    u' = u (1 + k1 r^2 + k2 r^4) + 2 p1 u v + p2 (r^2 + 2 u^2)
-    v' = v (1 + k1 r^2 + k2 r^4) + 2 p2 u v + p1 (r^2 + 2 v^2)          u, v: undistorted, at depth 1;  r^2 = u^2 + v^2
-
-the pictures are resampled to those of a pinhole, magnified where its corners would otherwise stay empty.
+has 640 pixels. Pictures of lenses that distort are resampled to those of a pinhole (`mpcli.kit.datasets.lenses`).
 
 Schoenberger and Frahm, Structure-from-Motion Revisited, CVPR 2016.
 """
 
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,52 +21,10 @@ from torch import Tensor
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras, opencv_to_opengl
 from mpcli.kit.datasets.files import inside, located_with_size, read_bytes, read_text
+from mpcli.kit.datasets.lenses import MODELS, NUMBERED, RIGHT_MODEL, Lens, count, undistort
 from mpcli.kit.datasets.scenes import bounds_of_points, bounds_of_views, longer_side, picture_sizes, read_pictures
 from mpcli.kit.datasets.types import Pictures, Points, Scene, every_eighth
 from mpcli.notices import notice
-
-# Where each of (f_x, f_y, c_x, c_y, k1, k2, p1, p2) stands among a model's parameters.
-MODELS: dict[str, tuple[int | None, ...]] = {
-    "SIMPLE_PINHOLE": (0, 0, 1, 2, None, None, None, None),
-    "PINHOLE": (0, 1, 2, 3, None, None, None, None),
-    "SIMPLE_RADIAL": (0, 0, 1, 2, 3, None, None, None),
-    "RADIAL": (0, 0, 1, 2, 3, 4, None, None),
-    "OPENCV": (0, 1, 2, 3, 4, 5, 6, 7),
-}
-# The numbers that the binary format has for them; those after OPENCV are named and not read.
-NUMBERED = (
-    *MODELS,
-    *("OPENCV_FISHEYE", "FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE"),
-)
-RIGHT_MODEL = f"right would be one of {', '.join(MODELS)}, such as `colmap image_undistorter` makes"
-
-
-@dataclass(frozen=True)
-class Lens:
-    """A camera of COLMAP: the size of its pictures, and f_x, f_y, c_x, c_y, k1, k2, p1, p2."""
-
-    width: int
-    height: int
-    values: tuple[float, ...]
-
-    @property
-    def distorts(self) -> bool:
-        """Whether its pictures differ from those of a pinhole."""
-        return any(self.values[4:])
-
-    def distorted(self, undistorted: Float[Tensor, "*points 2"]) -> Float[Tensor, "*points 2"]:
-        """Where the lens puts what a pinhole would put at (u, v), both at depth 1."""
-        k1, k2, p1, p2 = self.values[4:]
-        u, v = undistorted.unbind(-1)
-        squared = u.square() + v.square()
-        radial = 1 + k1 * squared + k2 * squared.square()
-        return torch.stack(
-            [
-                u * radial + 2 * p1 * u * v + p2 * (squared + 2 * u.square()),
-                v * radial + 2 * p2 * u * v + p1 * (squared + 2 * v.square()),
-            ],
-            -1,
-        )
 
 
 @dataclass(frozen=True)
@@ -137,76 +89,6 @@ def _scaled(lens: Lens, size: tuple[int, int]) -> tuple[float, ...]:
     return tuple(value * scale for value, scale in zip(lens.values, (across, down, across, down), strict=False))
 
 
-def undistort(
-    images: Float[Tensor, "views channels height width"], cameras: Cameras, lenses: tuple[Lens, ...], place: Path
-) -> tuple[Float[Tensor, "views channels height width"], Cameras]:
-    """The pictures that pinholes would have taken, and those pinholes; `place` is for messages.
-
-    The focal length of a lens is kept, or raised until every pixel of the pinhole is seen by the lens.
-
-    Raises:
-        InputError: a lens distorts so much that its formula folds over within the picture.
-    """
-    focal, images = cameras.focal.clone(), images.clone()
-    size = torch.tensor([cameras.width, cameras.height])
-    columns, rows = torch.meshgrid(torch.arange(cameras.width), torch.arange(cameras.height), indexing="xy")
-    pixels = torch.stack([columns, rows], -1) + 0.5  # [H, W, 2]
-    edge = torch.cat([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    zooms: dict[Lens, float] = {}
-    for i, lens in enumerate(lenses):
-        if not lens.distorts:
-            continue
-        at = partial(_source, lens, cameras.focal[i], cameras.centre[i])
-        if lens not in zooms:
-            zooms[lens] = _zoom(partial(at, edge), size)
-            corner = (edge - cameras.centre[i]).abs().max(0).values / (zooms[lens] * cameras.focal[i])
-            if not _unfolded(lens, float(corner.norm())):
-                raise InputError(f"{place}: a camera distorts too strongly to be undone here; {RIGHT_MODEL}")
-        images[i] = _sampled(images[i], 2 * at(pixels, zooms[lens]) / size - 1)
-        focal[i] *= zooms[lens]
-    return images, Cameras(cameras.pose, focal, cameras.centre, cameras.width, cameras.height)
-
-
-def _source(
-    lens: Lens, focal: Float[Tensor, "2"], centre: Float[Tensor, "2"], pixels: Float[Tensor, "*points 2"], zoom: float
-) -> Float[Tensor, "*points 2"]:
-    """Where the lens put what a pinhole magnified by `zoom` has at `pixels`."""
-    return lens.distorted((pixels - centre) / (zoom * focal)) * focal + centre
-
-
-def _zoom(edge: Callable[[float], Tensor], size: Tensor) -> float:
-    """The smallest magnification of 1 or more at which the picture's edge comes from inside the picture."""
-
-    def within(zoom: float) -> bool:
-        at = edge(zoom)
-        return bool(((at >= 0) & (at <= size)).all())
-
-    low, high = 1.0, 1.0
-    while not within(high) and high < 8:
-        low, high = high, 1.25 * high
-    for _ in range(20 if high > 1 else 0):
-        middle = (low + high) / 2
-        low, high = (low, middle) if within(middle) else (middle, high)
-    return high
-
-
-def _unfolded(lens: Lens, radius: float) -> bool:
-    """Whether the radial part d/dr r (1 + k1 r^2 + k2 r^4) stays positive up to `radius`."""
-    k1, k2 = lens.values[4:6]
-    squared = np.linspace(0, radius, 257) ** 2
-    return bool((1 + 3 * k1 * squared + 5 * k2 * squared**2 > 0).all())
-
-
-def _sampled(image: Float[Tensor, "channels height width"], grid: Float[Tensor, "height width 2"]) -> Tensor:
-    """Bilinear samples; colours are weighted by alpha, or the fully transparent would bleed into the others."""
-    if len(image) == 4:
-        image = torch.cat([image[:3] * image[3:], image[3:]])
-    found = torch.nn.functional.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
-    if len(image) == 4:
-        found = torch.cat([found[:3] / found[3:].clamp(min=1e-6), found[3:]])
-    return found.clamp(0, 1)
-
-
 def find_model(folder: Path) -> Path:
     """The folder in which cameras, images and points3D are.
 
@@ -263,16 +145,15 @@ def read_model(place: Path) -> Model:
 def _lens(path: Path, number: int, name: str, width: int, height: int, values: tuple[float, ...]) -> tuple[int, Lens]:
     if name not in MODELS:
         raise InputError(f"{path}: camera {number} is of the model {name[:40]}; {RIGHT_MODEL}")
-    places = MODELS[name]
-    if len(values) != 1 + max(place for place in places if place is not None):
+    if len(values) != count(name):
         raise InputError(f"{path}: camera {number} has {len(values)} parameters; right would be those of {name}")
-    full = tuple(0.0 if place is None else values[place] for place in places)
+    full = tuple(0.0 if place is None else values[place] for place in MODELS[name])
     if not all(map(math.isfinite, full)) or min(full[:2]) <= 0 or not (0 < width < 2**16 and 0 < height < 2**16):
         raise InputError(
             f"{path}: camera {number} is {width}x{height} with {list(values)}; right would be sizes and "
             "focal lengths above 0"
         )
-    return number, Lens(width, height, full)
+    return number, Lens(width, height, full, "FISHEYE" in name)
 
 
 def _pose(values: tuple[float, ...], name: str, path: Path) -> np.ndarray:
@@ -325,8 +206,7 @@ def _cameras_bin(path: Path) -> Iterator[tuple[int, str, int, int, tuple[float, 
         number, model, width, height = file.take("IiQQ")
         name = NUMBERED[model] if 0 <= model < len(NUMBERED) else f"number {model}"
         # The length of an entry is known only for the models that are read.
-        places = MODELS.get(name, (-1,))
-        yield number, name, width, height, file.take(f"{1 + max(p for p in places if p is not None)}d")
+        yield number, name, width, height, file.take(f"{count(name) if name in MODELS else 0}d")
 
 
 def _images_bin(path: Path) -> Iterator[tuple[str, int, tuple[float, ...]]]:
