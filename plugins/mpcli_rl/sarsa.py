@@ -34,7 +34,7 @@ from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
 class Config:
     gamma: Annotated[float, "discount", Interval(ge=0, le=1)] = 0.99
     alpha: Annotated[float, "step size at the first visit of a pair", Interval(gt=0, le=1)] = 1.0
-    alpha_power: Annotated[float, "alpha falls as (visits of the pair)^-power", Interval(ge=0, le=1)] = 0.7
+    alpha_power: Annotated[float, "alpha falls as (visits of the pair)^-power", Interval(ge=0, le=1)] = 0.5
     epsilon_start: Annotated[float, "share of random actions at first", Interval(ge=0, le=1)] = 0.1
     epsilon: Annotated[float, "share of random actions at the end", Interval(ge=0, le=1)] = 0.1
     explore: Annotated[float, "share of the steps over which it changes", Interval(gt=0, le=1)] = 0.5
