@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", bound=nn.Module)
 
+SPARE = 1000  # parameters beyond those of the weights that a model may make
 ROOM = 256 * 2**20  # bytes beyond its weights that a model may ask for while it is built
 
 
@@ -109,7 +110,7 @@ class Trained:
 
 @contextlib.contextmanager
 def _at_most(size: int, parameters: int) -> Iterator[None]:
-    """While a model is built, refuse more parameters, and tensors of more than `size` bytes before they are made.
+    """While a model is built, refuse many more parameters, or tensors of more than `size` bytes before they are made.
 
     The sizes stand in model.json, which anybody may have written; the weights that must fit lie beside it.
     """
@@ -119,7 +120,7 @@ def _at_most(size: int, parameters: int) -> Iterator[None]:
 
     makers = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm}
     makers |= {torch.eye, torch.arange, torch.linspace}
-    left, unnamed = size, parameters
+    left, unnamed = size, 4 * parameters + SPARE  # tied ones, and those that are replaced, are registered twice
 
     class Counted(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -136,7 +137,7 @@ def _at_most(size: int, parameters: int) -> Iterator[None]:
         nonlocal unnamed
         unnamed -= parameter is not None
         if unnamed < 0:  # a million small layers cost more than their tensors
-            raise ValueError(f"it describes more than the {parameters} tensors that the weights have")
+            raise ValueError(f"it describes many more than the {parameters} tensors that the weights have")
 
     hook = register_module_parameter_registration_hook(named)
     try:

@@ -97,10 +97,11 @@ def test_a_wrong_environment_is_refused_and_leaves_nothing(name, mpcli):
         wrong.append(("CartPole-v1", "observations are a vector of 4 numbers; this page needs discrete observations"))
     if name == "dqn":
         wrong.append(("Pendulum-v1", "actions are a vector of 1 numbers; this page needs discrete actions"))
-    if name in ("value_iteration", "policy_iteration", "td0"):
+    if name in ("markov", "value_iteration", "policy_iteration", "td0"):
         wrong.append(("Blackjack-v1", "exposes no transition table"))
     for env, says in wrong:
-        result = mpcli("rl-run", name, "--env", env)
+        named = ("--chain", f"env:{env}") if name == "markov" else ("--env", env)
+        result = mpcli("rl-run", name, *named)
         assert result.code == 2 and says in result.err and "Traceback" not in result.err
         assert len(result.err.strip().splitlines()) == 1
     assert not list(Path("runs").glob("*/*"))
