@@ -1,10 +1,9 @@
 """What waiting threads cost: one training alone, beside one other, beside two, by how long OpenMP's threads spin.
 
 `python benchmarks/threads.py [--steps N] [--rounds N] [--beside N ...] [--only TEXT]` prints a row a setting and
-a column a number of others: CPU seconds (user
-and system) and wall seconds of the whole command, as ratios of medians over what GNU's OpenMP does by itself. The
-settings alternate within a round, so that a machine that slows down slows all of them. The others train with the
-setting that is measured, for `make -j` starts all of them alike.
+a column a number of others: CPU seconds (user and system) and wall seconds of the whole command, as ratios of medians
+over what GNU's OpenMP does by itself. The settings alternate within a round, so that a machine that slows down slows
+all of them. The others train with the setting that is measured, for `make -j` starts all of them alike.
 """
 
 import argparse
@@ -36,18 +35,20 @@ def start(folder: Path, steps: int, setting: dict[str, str]) -> subprocess.Popen
 def measure(root: Path, steps: int, setting: dict[str, str], others: int) -> tuple[float, float]:
     """CPU and wall seconds of one training beside so many others, which last longer than it."""
     beside = [start(root / f"other-{number}", 100 * steps, setting) for number in range(others)]
-    if others:
-        time.sleep(8)  # until they train
-    began = time.monotonic()
-    process = start(root / "measured", steps, setting)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    for other in beside:
-        if other.poll() is not None:
+    try:
+        if others:
+            time.sleep(8)  # until they train
+        began = time.monotonic()
+        process = start(root / "measured", steps, setting)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.monotonic() - began
+        if any(other.poll() is not None for other in beside):
             raise RuntimeError("another training ended before the one that is measured")
-        other.kill()
-        other.wait()
+    finally:
+        for other in beside:
+            other.kill()
+            other.wait()
     if process.returncode:
         raise RuntimeError(f"the training exited with {process.returncode}")
     for path in root.iterdir():

@@ -1,12 +1,11 @@
 """Curves of what runs logged: one panel a metric over the steps, of one run or of several seeds."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpcli.errors import InputError
+from mpcli import store
 from mpcli.run import Run
 
 if TYPE_CHECKING:
@@ -30,12 +29,8 @@ def rows(path: Path) -> dict[int, dict[str, float]]:
     Raises:
         InputError: a line is no JSON object with a step.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    try:
-        found = [json.loads(line) for line in lines]
-        return {int(row.pop("step")): row for row in found}
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged ({error}); each line should hold a JSON object with a step") from error
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return {row.pop("step"): row for row in store.rows(lines, path)}
 
 
 def of_run(logged: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:

@@ -122,7 +122,7 @@ def _first(
     file = _file(common.out, training) if directory is None else None
     subject = str(parent or page.name)
     if request.verb == "evaluate" and (file or common.out is None):
-        return _evaluate(request, values, common, where, file, parent)
+        return _evaluate(request, values, common, file, trained, where)
     run = Run(
         directory or store.new_directory(page.name, request.verb, common.seed, None if file else common.out),
         seed=common.seed,
@@ -155,10 +155,10 @@ def _first(
 
 
 def _evaluate(
-    request: Request, values: dict[str, Any], common: Common, where: Any, file: Path | None, parent: Path | None
+    request: Request, values: dict[str, Any], common: Common, file: Path | None, trained: Trained | None, where: Any
 ) -> Done:
     """Judge without making a run: what the page writes is dropped, but for the file that `--out` names."""
-    page, began = request.page, time.monotonic()
+    page, began, parent = request.page, time.monotonic(), trained.dir if trained else None
     with tempfile.TemporaryDirectory() as folder:
         run = Run(
             Path(folder),
@@ -172,7 +172,7 @@ def _evaluate(
         )
         seed_everything(common.seed)
         with _at_work(run):
-            request.function(**request.signature.arguments(values, run, _trained(page, parent, where)))
+            request.function(**request.signature.arguments(values, run, trained))
     kept = [str(file.absolute())] if file and file in run.artifacts else []
     about = record.new(page, request.verb, parent) | {
         "result": run.metrics,

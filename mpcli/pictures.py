@@ -1,6 +1,7 @@
 """Arrays to picture and animation files."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def gif_pace(count: int, fps: float) -> tuple[list[int], list[int]]:
     """
     shown = max(1, round(count * min(fps, GIF_FPS) / fps))
     ends = [round(100 * count / fps * (k + 1) / shown) for k in range(shown)]
-    return [k * count // shown for k in range(shown)], [10 * (b - a) for a, b in zip([0, *ends], ends, strict=False)]
+    return [k * count // shown for k in range(shown)], [10 * (b - a) for a, b in pairwise([0, *ends])]
 
 
 def _animate(path: Path, frames: NDArray[np.uint8], fps: float) -> None:

@@ -125,9 +125,10 @@ class Run(Artifacts):
             raise RuntimeError("one track loop a run: make the stage a function of the step")
         self.tracked = True
         kept = checkpoint.stateful(state, self.device)
+        start = 0
         if self._resume:
             store.logged(self._resume)  # a damaged log is refused before anything changes
-        start = self._restore(kept, self._resume) if self._resume else 0
+            start = self._restore(kept, self._resume)
         self._kept = kept
         self.begin()
         if distributed.rank():

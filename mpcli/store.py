@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -162,6 +162,23 @@ def steps(directory: Path) -> int | None:
         return None
 
 
+def rows(lines: Iterable[str], path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl.
+
+    Raises:
+        InputError: a line is no JSON object with a step.
+    """
+    found = []
+    try:
+        for line in lines:
+            found.append(json.loads(line))
+            if not isinstance(step := found[-1]["step"], int):
+                raise TypeError(f"the step is {step!r}")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged ({error}); each line should hold a JSON object with a step") from error
+    return found
+
+
 def logged(directory: Path) -> list[tuple[int, str]]:
     """The whole lines of a run's metrics.jsonl, each behind its step; a line that a kill cut short is left out.
 
@@ -171,17 +188,9 @@ def logged(directory: Path) -> list[tuple[int, str]]:
     path = directory / "metrics.jsonl"
     if not path.exists():
         return []
-    found = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                step = json.loads(line)["step"]
-                if not isinstance(step, int):
-                    raise TypeError(f"the step is {step!r}")
-                found.append((step, line))
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: is damaged ({error}); each line should hold a JSON object with a step") from error
-    return found
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [(row["step"], line) for row, line in zip(rows(whole, path), whole, strict=True)]
 
 
 def seed_runs(directory: Path) -> list[Path]:

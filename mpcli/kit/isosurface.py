@@ -150,8 +150,8 @@ def marching_cubes(
             f"--level {level:g}: no surface in the box, where the function was seen between {lattice.least:.4g} and "
             f"{lattice.greatest:.4g}; a level between its extremes, or other --bounds, would be right"
         )
-    # At a corner where f is the level scikit-image leaves holes: f is below it there.
-    values[values == lattice.level] = np.nextafter(np.float32(lattice.level), np.float32(-np.inf))
+    if lattice.touched:  # at a corner where f is the level scikit-image leaves holes: f is below it there
+        values[values == lattice.level] = np.nextafter(np.float32(lattice.level), np.float32(-np.inf))
     vertices, faces, _, _ = measure.marching_cubes(
         values, lattice.level, gradient_direction="descent", allow_degenerate=False, mask=mask
     )

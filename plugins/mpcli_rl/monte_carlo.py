@@ -36,6 +36,7 @@ from mpcli.errors import InputError
 from mpcli.run import Run
 from mpcli_rl.kit import mdp, stepping, tabular, worlds
 from mpcli_rl.kit.tabular import evaluate, render  # noqa: F401 they are verbs
+from mpcli_rl.markov import returns
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,6 @@ class Config:
     epsilon_start: Annotated[float, "epsilon_soft: share of random actions at first", Interval(ge=0, le=1)] = 1.0
     epsilon: Annotated[float, "epsilon_soft: share of random actions at the end", Interval(ge=0, le=1)] = 0.1
     explore: Annotated[float, "share of the steps over which it changes", Interval(gt=0, le=1)] = 0.5
-
-
-def returns(rewards: Sequence[float], gamma: float) -> list[float]:
-    """G_t at every step of an episode, from its last reward backward."""
-    following, g = [], 0.0
-    for reward in reversed(rewards):
-        g = reward + gamma * g
-        following.append(g)
-    return following[::-1]
 
 
 def counted(pairs: Sequence[tuple[int, int]], visits: str) -> list[int]:

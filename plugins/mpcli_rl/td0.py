@@ -32,7 +32,7 @@ from mpcli.checks import Case, Sides, identity, inequality
 from mpcli.kit import pictures
 from mpcli.run import Run
 from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
-from mpcli_rl.monte_carlo import returns
+from mpcli_rl.markov import returns
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from mpcli.kit import datasets, meshes, raster
 from mpcli.kit.cameras import Cameras, framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run
+from mpcli_surfaces.kit.tracing import UP
 
-UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 FRONT = 2.6  # azimuth from which the embedded animal, whose head is at -z, is seen half from the side
 BACKGROUND = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "transparent": None}
 

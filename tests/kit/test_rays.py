@@ -57,9 +57,8 @@ def small_scene(channels: int) -> Scene:
 
 def test_a_batch_holds_rays_of_the_pixels_whose_colours_it_holds():
     scene = small_scene(3)
-    origins, directions, colours = rays.pixel_batches(scene, scene.split.train, 600, seed=3, background=torch.ones(3))(
-        7
-    )
+    draw = rays.pixel_batches(scene, scene.split.train, 600, seed=3, background=torch.ones(3))
+    origins, directions, colours = draw(7)
     view, row, column = (10 * colours).round().long().unbind(-1)
     all_origins, all_directions = scene.cameras.rays()
     torch.testing.assert_close(origins, all_origins[view, row, column])

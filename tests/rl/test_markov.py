@@ -19,7 +19,7 @@ MUTANTS = {
     "sweeps without rewards": (markov, "sweep", arguments(lambda p, r, v, gamma: (p, 0 * r, v, gamma))),
     "columns for rows": (markov, "stationary", arguments(lambda p, start: (p.T / p.T.sum(1, keepdim=True), start))),
     "shares too large": (markov, "stationary", result(larger)),
-    "returns of the rewards to come": (markov, "returns", result(lambda g: g.roll(-1))),
+    "returns of the rewards to come": (markov, "returns", result(lambda g: g[1:] + g[:1])),
     "expected counts forgotten": (markov, "independence", result(lambda found: (1.1 * found[0], found[1]))),
     "too free": (markov, "independence", result(lambda found: (found[0], found[1] + 1))),
 }

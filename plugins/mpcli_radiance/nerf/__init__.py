@@ -155,6 +155,9 @@ class NeRF(nn.Module):
         half = self.background.new_full((rows, self.cfg.coarse + self.cfg.fine), 0.5)
         return half[:, : self.cfg.coarse], half[:, self.cfg.coarse :]
 
+    def first_places(self, end: Tensor, u: Tensor) -> Tensor:  # [R], [R, N] in [0, 1) -> s [R, N]
+        return stratified(0, 1, self.cfg.coarse, u) * end[:, None]
+
     def all_places(self, s: Tensor, w: Tensor, end: Tensor, u: Tensor) -> Tensor:
         # the coarse network's s and w [R, N], end [R], and [R, M] in [0, 1) -> [R, N + M], sorted
         edges = torch.cat([torch.zeros_like(end)[:, None], (s[:, 1:] + s[:, :-1]) / 2, end[:, None]], -1)
@@ -181,7 +184,7 @@ class NeRF(nn.Module):
         """
         u, v = offsets or self.midpoints(len(origins))
         way = self.space.open(origins, directions)
-        s = stratified(0, 1, self.cfg.coarse, u) * way.length[:, None]
+        s = self.first_places(way.length, u)
         w, coarse = self.light(self.coarse, origins, directions, way.at(s), spacing(s, way.length))
         s = self.all_places(s, w, way.length, v)
         t = way.at(s)
@@ -196,11 +199,12 @@ class NeRF(nn.Module):
         colour, distance = self.background.expand_as(origins).clone(), torch.zeros_like(origins[:, 0])
         opacity = torch.zeros_like(distance)
         for rows in torch.arange(len(origins), device=origins.device).split(4096):  # bounds the memory
-            rows = rows[self.space.open(origins[rows], directions[rows]).length > 0]
+            way = self.space.open(origins[rows], directions[rows])
+            meets = way.length > 0
+            rows, way = rows[meets], way.of(meets)
             o, d = origins[rows], directions[rows]
             u, v = self.midpoints(len(o))
-            way = self.space.open(o, d)
-            s = stratified(0, 1, self.cfg.coarse, u) * way.length[:, None]
+            s = self.first_places(way.length, u)
             w, _ = march(self, self.coarse, o, d, way.at(s), spacing(s, way.length), coloured=False)
             s = self.all_places(s, w, way.length, v)
             t = way.at(s)

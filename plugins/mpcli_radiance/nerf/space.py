@@ -41,6 +41,10 @@ class Openings(NamedTuple):
         """How long all open parts of each ray are together [R]."""
         return self.covered[:, -1]
 
+    def of(self, rays: Tensor) -> "Openings":
+        """Those of some of the rays."""
+        return Openings(*(x[rays] for x in self))
+
     def at(self, s: Tensor) -> Tensor:
         """Distances t [R, N] from the origins where that length [R, N] of open parts has been passed."""
         i = torch.searchsorted(self.covered, s.contiguous()).clamp(max=self.covered.shape[1] - 1)
@@ -95,26 +99,24 @@ def measured(scene: Scene, background: Tensor | None) -> tuple[Space, Tensor, st
     """
     index = scene.split.train
     some = index[:: -(-len(index) // VIEWS)]
-    images, device = scene.images[some], scene.images.device
-    ends = torch.cat([images[:, :, i] for i in (0, -1)] + [images[..., i] for i in (0, -1)], -1)  # [N, C, 2 H + 2 W]
+    images, shapes = scene.images[some], None
     if images.shape[1] == 4:
-        colour = torch.ones(3, device=device) if background is None else background
-        shapes, plain = images[:, 3] > SAME, True
+        colour = torch.ones(3, device=images.device) if background is None else background
+        shapes = images[:, 3] > SAME
     else:
+        sides = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
+        ends = torch.cat(sides, -1)  # [N, C, 2 H + 2 W]
         colour = ends.movedim(1, 0).flatten(1).median(1).values if background is None else background
-        plain = bool((ends - colour[:, None]).abs().amax(1).lt(SAME).float().mean() > INSIDE)
-        shapes = silhouettes(images, colour) if plain else torch.empty(0)
+        if (ends - colour[:, None]).abs().amax(1).lt(SAME).float().mean() > INSIDE:
+            shapes = silhouettes(images, colour)
     whole = frusta(scene)
-    if plain and shapes.any():
+    if shapes is not None and shapes.any():
         hull = carved(shapes, scene.cameras[some], whole)
         if hull is not None:
             share = float((hull.high - hull.low).prod() * hull.cells.float().mean() / (whole.high - whole.low).prod())
             return hull, colour, f"its silhouettes leave {share:.2%} of the space before the cameras"
-        return (
-            whole,
-            colour,
-            "its silhouettes agree on no shape: if it stands before a plain ground, its cameras are wrong",
-        )
+        none = "its silhouettes agree on no shape: if it stands before a plain ground, its cameras are wrong"
+        return whole, colour, none
     return whole, colour, "it has no plain background, and is looked for between its bounds"
 
 

@@ -17,7 +17,7 @@ Kemeny and Snell, Finite Markov Chains, 1960. Anderson and Goodman, Statistical 
 Annals of Mathematical Statistics 28(1), 1957. doi:10.1214/aoms/1177707039
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from numpy import ndarray as Array
-from scipy.stats import chi2
+from scipy.special import chdtrc
 from torch import Tensor, nn
 
 from mpcli.checks import Case, Printed, Sides, identity, inequality
@@ -82,12 +82,13 @@ def again(p: Tensor, start: Tensor) -> Tensor:
     return p + (1 - p.sum(1, keepdim=True)).clamp(min=0) * start
 
 
-def returns(rewards: Tensor, gamma: float) -> Tensor:  # R_1, R_2, ... [T] -> G_0, G_1, ... [T]
-    found = torch.zeros_like(rewards)
-    g = rewards.new_zeros(())
-    for t in range(len(rewards) - 1, -1, -1):
-        found[t] = g = rewards[t] + gamma * g
-    return found
+def returns(rewards: Sequence[float], gamma: float) -> list[float]:
+    """G_t at every step of an episode, from its last reward backward."""
+    following, g = [], 0.0
+    for reward in reversed(rewards):
+        g = reward + gamma * g
+        following.append(g)
+    return following[::-1]
 
 
 def independence(counts: Array) -> tuple[float, int]:
@@ -148,16 +149,16 @@ def report(run: Run, cfg: Config, model: Chain, mu: Tensor, v: Tensor, path: Arr
     """Write states.csv and chain.png, and say whether what was observed is Markov."""
     states, lost = len(model.r), int(np.ceil(np.log(1e-3) / np.log(max(cfg.gamma, 1e-9))))
     share = np.bincount(path, minlength=states) / len(path)
-    rewards, g = torch.from_numpy(model.r[path]), np.zeros(len(path))
+    g = np.zeros(len(path))
     begins = np.flatnonzero(np.r_[True, ended[:-1]])
     for first, last in zip(begins, np.r_[begins[1:], len(path)], strict=True):
-        g[first:last] = returns(rewards[first:last], cfg.gamma).numpy()
+        g[first:last] = returns(model.r[path[first:last]].tolist(), cfg.gamma)
     kept = slice(0, max(1, len(path) - lost))  # of the last ones, the end of the return was not simulated
     often = np.bincount(path[kept], minlength=states)
     with np.errstate(invalid="ignore"):
         simulated = np.bincount(path[kept], g[kept], states) / often
     statistic, freedom = independence(triples(model.seen[path], ended, len(model.labels)))
-    chance = float(chi2.sf(statistic, freedom)) if freedom else 1.0
+    chance = float(chdtrc(freedom, statistic)) if freedom else 1.0
     words = "nothing to be told apart" if not freedom else "Markov" if chance > 0.001 else "not Markov"
     run.say(f"what is observed is {words}: chi^2 = {statistic:.1f} at {freedom} degrees of freedom, p = {chance:.3g}")
     columns = ("state", "reward", "stationary", "visited", "value", "simulated")
@@ -234,7 +235,7 @@ def gradcheck() -> Iterator[Case]:
 
     def discounted(r: Tensor) -> Sides:
         powers = gamma ** torch.arange(8, dtype=r.dtype)
-        return returns(r[1:], gamma)[0], powers[:7] @ r[1:], powers @ r
+        return returns(r[1:].tolist(), gamma)[0], powers[:7] @ r[1:], powers @ r
 
     printed = Printed("(254)", "G_t = sum_k gamma^k R_{t+k}", "G_t = sum_k gamma^k R_{t+k+1}")
     yield identity("G_t = sum_k gamma^k R_{t+k+1}", discounted, (8,), printed=printed)

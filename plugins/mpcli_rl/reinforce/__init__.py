@@ -20,7 +20,6 @@ Sutton, McAllester, Singh and Mansour, Policy Gradient Methods for Reinforcement
 NeurIPS 1999.
 """
 
-import itertools
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 
 from mpcli.kit import pictures
 from mpcli.run import Run, Trained
+from mpcli_rl import markov
 from mpcli_rl.kit import agents, curves, stepping
 from mpcli_rl.kit.networks import network
 from mpcli_rl.kit.policy import Policy, shapes, world
@@ -70,8 +70,7 @@ class Agent(nn.Module):
 
 
 def returns(r: Tensor, gamma: float) -> Tensor:  # rewards of an episode [T] -> G [T]
-    backwards = itertools.accumulate(reversed(r.tolist()), lambda following, now: now + gamma * following)
-    return torch.tensor([*backwards][::-1], dtype=r.dtype, device=r.device)
+    return torch.tensor(markov.returns(r.tolist(), gamma), dtype=r.dtype, device=r.device)
 
 
 def weights(cfg: Config, r: Tensor, b: Tensor) -> Tensor:  # rewards, baseline [T] -> the factor of each grad log pi [T]

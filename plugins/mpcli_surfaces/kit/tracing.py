@@ -1,6 +1,5 @@
 """Pictures of implicit functions: the surface by sphere tracing, and level sets in a section."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated, Literal
@@ -16,12 +15,12 @@ from torch.nn.functional import avg_pool2d, normalize
 from mpcli.errors import InputError
 from mpcli.kit import isosurface
 from mpcli.kit.cameras import Cameras, framing
+from mpcli.kit.isosurface import Field
 from mpcli.kit.pictures import figure
 from mpcli.kit.rays import intersect_box
 from mpcli.kit.sphere_tracing import trace
 from mpcli.run import ANIMATIONS, Run, watched
 
-Field = Callable[[Tensor], Tensor]  # points [n, 3] -> values [n]
 UP = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 OUTLINE = 24  # cells along the box, enough to frame a surface
 LINES = 24  # level sets in a section
