@@ -50,6 +50,7 @@ def pcd(kind, data, fields="x y z _ normal_x normal_y normal_z", size="4 4 4 4 4
     ).encode() + data
 
 
+COLOURED = rows(XYZ, COLOURS).splitlines(keepends=True)
 PADDED = np.concatenate([XYZ, np.zeros((7, 1), np.float32), NORMALS], 1)
 FACE = "element face 1\nproperty list uchar int vertex_indices\n"
 
@@ -69,6 +70,10 @@ FACE = "element face 1\nproperty list uchar int vertex_indices\n"
         ("a.xyz", rows(XYZ).encode(), False, False),
         ("a.xyz", ("# x y z\n\n" + rows(XYZ, NORMALS)).encode(), True, False),
         ("a.txt", rows(XYZ).replace(" ", ", ").encode(), False, False),
+        ("a.pts", ("7\n" + rows(XYZ)).encode(), False, False),
+        ("a.pts", ("7\r\n" + rows(XYZ, COLOURS[:, :1], COLOURS).replace("\n", "\r\n")).encode(), False, True),
+        ("a.pts", ("3\n" + "".join(COLOURED[:3]) + "4\n" + "".join(COLOURED[3:])).encode(), False, True),
+        ("a.obj", "".join(f"v\t{line}\n" for line in rows(XYZ).splitlines()).encode(), False, False),
         ("a.xyz", rows(XYZ, COLOURS).encode(), False, False),  # not of unit length: no normals
         ("a.obj", ("o cloud\n" + "".join(f"v {line}\n" for line in rows(XYZ).splitlines())).encode(), False, False),
         (
@@ -194,6 +199,12 @@ BINARY = "binary_little_endian"
         ("a.xyz", b"1 2 inf\n", r"point 0 has the xyz \[1.0, 2.0, inf\]"),
         ("a.xyz", b"1 2 1e39\n", "point 0 has the xyz"),  # beyond single precision
         ("a.xyz", b"\xff\xfe\x00", "is no text"),
+        ("a.pts", b"2\n1 2 3\n", "promises 2 points and has 1; right would be the number of points, then"),
+        ("a.pts", b"1 2 3\n4 5 6\n", "has '1 2 3' where a count should be"),
+        ("a.pts", b"99999999999999999999\n1 2 3\n", "promises 99999999999999999999 points and has 1"),
+        ("a.pts", b"1\n1 2 3 0 256 0 0\n", "has a colour outside 0 to 255"),
+        ("a.pts", b"1\n1 2 3 4 5\n", "has 5 numbers a point"),
+        ("a.pts", b"0\n", "has no point"),
         ("a.obj", b"f 1 2 3\n", "has no point"),
         ("a.obj", b"v 1 2\n", "has 2 numbers behind v; right would be x y z"),
         ("a.obj", b"v 1 2 3\nv 1 nan 3\n", "point 1 has the xyz"),
@@ -341,6 +352,35 @@ def test_real_meshes(shared_data):
     assert truth.is_watertight and len(truth.vertices) == 2930
 
 
+SOLID = """solid a
+ facet normal 0 0 1
+  outer loop
+   vertex 0 0 0
+   vertex 1 0 0
+   vertex 0 1 0
+  endloop
+ endfacet
+endsolid a
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tabs.obj", "v\t0\t0\t0\nv\t1\t0\t0\nv\t0\t1\t0\nf\t1\t2\t3\n"),
+        ("indented.obj", "  v 0   0 0\n v 1 0 0\n v 0 1 0\n  f 1 2 3\n"),
+        ("slashes.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1// 2// 3//\n"),
+        ("continued.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 \\\n\t2 3\n"),
+        ("capitals.stl", SOLID.upper()),
+        ("capital.stl", SOLID.replace("solid", "Solid")),
+    ],
+)
+def test_texts_as_other_programs_write_them(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    mesh = datasets.load(str(tmp_path / name), trimesh.Trimesh)
+    assert len(mesh.faces) == 1 and mesh.area == 0.5 and len(mesh.vertices) == 3
+
+
 def box_as(suffix, **options):
     exported = trimesh.creation.box().export(file_type=suffix, **options)
     return exported if isinstance(exported, bytes) else exported.encode()
@@ -401,6 +441,7 @@ def test_names_in_another_encoding(tmp_path):
     ("name", "content", "message"),
     [
         ("a.obj", b"", "has no face"),
+        ("a.obj", b"f 1 2 3\n", "has faces and no vertex; right would be a whole mesh"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\n", "has no face; right would be a mesh of triangles"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", "cannot be read as OBJ"),
         ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 nan 0\nf 1 2 3\n", r"vertex 2 is \[0.0, nan, 0.0\]; right would be finite"),

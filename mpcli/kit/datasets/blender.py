@@ -2,7 +2,8 @@
 
 Each lists frames with a picture and its camera-to-world matrix in OpenGL axes. The opening angle `camera_angle_x` of
 the NeRF scenes, or `fl_x fl_y cx cy` in pixels of the tools that came after it, says how the lens sees, for all frames
-or for one. `blender:DIR@400` scales the pictures so that their longer side has 400 pixels.
+or for one. `blender:DIR@400` scales the pictures so that their longer side has 400 pixels. Where sizes differ, all are
+scaled to that of most. A picture that stands elsewhere is found by an absolute path.
 
 Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi and Ng, NeRF: Representing Scenes as Neural Radiance Fields for
 View Synthesis, 2020. arXiv:2003.08934
@@ -74,17 +75,18 @@ def blender(argument: str) -> Scene:
     if len(parts["train"]) == 0:
         raise InputError(f"{folder}: has {len(frames)} frames; right would be at least two, of which one is held out")
     paths = [frame.picture for frame in frames]
-    (width, height), mode = picture_sizes(paths)
-    lenses = np.array([frame.lens(width, height) for frame in frames])
+    sizes, usual, mode = picture_sizes(paths)
+    size = longer_side(usual, longest)
+    scale = np.array(size) / sizes
+    lenses = np.array([frame.lens(*own) for frame, own in zip(frames, sizes, strict=True)])
     cameras = Cameras(
         pose=torch.from_numpy(np.stack([frame.pose for frame in frames])).float(),
-        focal=torch.from_numpy(lenses[:, :2]).float(),
-        centre=torch.from_numpy(lenses[:, 2:]).float(),
-        width=width,
-        height=height,
+        focal=torch.from_numpy(scale * lenses[:, :2]).float(),
+        centre=torch.from_numpy(scale * lenses[:, 2:]).float(),
+        width=size[0],
+        height=size[1],
     )
-    size = longer_side((width, height), longest)
-    images, cameras = read_pictures(paths, mode, size), cameras.resized(*size)
+    images = read_pictures(paths, mode, size)
     straight = torch.cat([cameras.focal, cameras.centre], 1).tolist()
     each = tuple(
         Lens(*size, (*row, *frame.distortion()), frame.fisheye) for row, frame in zip(straight, frames, strict=True)
@@ -97,7 +99,7 @@ def blender(argument: str) -> Scene:
         cameras=cameras,
         split=Split(*(parts.get(part, torch.arange(0)) for part in ("train", "validation", "test"))),
         bounds=bounds_of_views(cameras),
-        names=tuple(str(path.relative_to(folder)) for path in paths),
+        names=tuple(str(path.relative_to(folder) if path.is_relative_to(folder) else path) for path in paths),
         name=folder.name or "blender",
     )
 
@@ -230,6 +232,8 @@ def _named_split(path: Path, tree: dict[str, Any], names: list[str]) -> dict[str
 
 
 def _picture(name: str, path: Path, folder: Path) -> Path:
+    if Path(name).is_absolute() and "\0" not in name and there(Path(name)) and Path(name).is_file():
+        return Path(name)
     # A path that Windows wrote has backslashes.
     for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
         for suffix in ("", ".png", ".jpg", ".jpeg"):
@@ -237,5 +241,5 @@ def _picture(name: str, path: Path, folder: Path) -> Path:
             if there(found) and found.is_file():
                 return found
     near = near_miss(folder / name)
-    hint = f"did you mean {near.name}?" if near else f"right would be a PNG or JPEG file of that name in {folder}"
+    hint = f"did you mean {near.name}?" if near else f"right would be a picture of that name in {folder}"
     raise InputError(f"{path}: there is no picture {name}; {hint}")

@@ -1,4 +1,4 @@
-"""`points:FILE`: a point cloud in PLY, PCD, XYZ, NPZ, NPY or OBJ.
+"""`points:FILE`: a point cloud in PLY, PCD, XYZ, PTS, NPZ, NPY or OBJ.
 
 Normals and colours are kept where the file has them. Of a mesh file the vertices are the points.
 
@@ -45,6 +45,7 @@ def points(argument: str) -> Points:
         ".pcd": _read_pcd,
         ".xyz": _read_xyz,
         ".txt": _read_xyz,
+        ".pts": _read_pts,
         ".npz": _read_npz,
         ".npy": _read_npy,
         ".obj": _read_obj,
@@ -370,6 +371,33 @@ def _read_xyz(path: Path) -> Columns:
     return columns
 
 
+def _read_pts(path: Path) -> Columns:
+    """Scans behind one another, each a count and so many lines of x y z, intensity, red green blue."""
+    what = "the number of points, then as many lines of x y z, or x y z and intensity, with red green blue behind"
+    lines, rows, place = [line for line in read_text(path).splitlines() if line.strip()], list[str](), 0
+    while place < len(lines):
+        count = lines[place].strip()
+        if not count.isdecimal():
+            raise InputError(f"{path}: has {count[:40]!r} where a count should be; right would be {what}")
+        following = lines[place + 1 : place + 1 + int(count[:16])]
+        if len(following) < int(count[:16]):
+            raise InputError(f"{path}: promises {count[:40]} points and has {len(following)}; right would be {what}")
+        rows += following
+        place += 1 + len(following)
+    table = read_numbers("\n".join(rows), path, what)
+    if len(table) == 0:
+        return {"xyz": np.zeros((0, 3))}
+    if table.shape[1] not in (3, 4, 6, 7):
+        raise InputError(f"{path}: has {table.shape[1]} numbers a point; right would be {what}")
+    columns = {"xyz": table[:, :3]}
+    if table.shape[1] > 5:
+        colours = table[:, -3:]
+        if not ((colours >= 0) & (colours <= 255)).all():
+            raise InputError(f"{path}: has a colour outside 0 to 255; right would be {what}")
+        columns["colours"] = colours.astype(np.uint8)
+    return columns
+
+
 def _read_npz(path: Path) -> Columns:
     arrays = read_npz(path)
     columns = {}
@@ -403,9 +431,9 @@ def _read_obj(path: Path) -> Columns:
     lines: dict[str, list[str]] = {"v": [], "vn": [], "f": []}
     # Names and comments may be in any encoding; only numbers are read.
     for line in read_bytes(path).decode("latin1").splitlines():
-        key, _, rest = line.strip().partition(" ")
+        key, *rest = line.split(None, 1)[:2] or [""]
         if key in lines:
-            lines[key].append(rest)
+            lines[key] += rest
     vertices = read_numbers("\n".join(lines["v"]), path, "three numbers behind every v")
     if len(vertices) == 0:
         return {"xyz": np.zeros((0, 3))}

@@ -2,7 +2,8 @@
 
 The model lies in DIR/sparse/0, DIR/sparse, DIR/bin, DIR/txt or DIR itself, the pictures in DIR/images. Every eighth
 picture, in the order of their names, is for testing. `colmap:DIR@640` scales the pictures so that their longer side
-has 640 pixels. Pictures of lenses that distort are resampled to those of a pinhole (`mpcli.kit.datasets.lenses`).
+has 640 pixels; where sizes differ, all are scaled to that of most. Pictures of lenses that distort are resampled to
+those of a pinhole (`mpcli.kit.datasets.lenses`).
 
 Schoenberger and Frahm, Structure-from-Motion Revisited, CVPR 2016.
 """
@@ -51,15 +52,15 @@ def colmap(argument: str) -> Scene:
     paths = [inside(pictures, name, place) for name in model.names]
     if not pictures.is_dir():
         raise InputError(f"{folder}: has no folder images; right would be {pictures} with {paths[0].name} in it")
-    found, mode = picture_sizes(paths)
-    for path, lens in zip(paths, model.lenses, strict=True):
+    sizes, usual, mode = picture_sizes(paths)
+    for path, lens, found in zip(paths, model.lenses, sizes, strict=True):
         # Pictures are often scaled after the reconstruction; they then keep their proportions.
         if abs(found[0] / lens.width - found[1] / lens.height) * max(lens.width, lens.height) > 2:
             raise InputError(
                 f"{path}: is {found[0]}x{found[1]} where its camera has {lens.width}x{lens.height}; "
                 "right would be that size or the same proportions"
             )
-    size = longer_side(found, longest)
+    size = longer_side(usual, longest)
     images = read_pictures(paths, mode, size)
     cameras = Cameras(
         pose=opencv_to_opengl(model.world_to_camera).float(),

@@ -27,7 +27,11 @@ from mpcli.notices import notice
 # Deflate, in PNG as in gzip, cannot shrink anything further than this.
 MAX_RATIO = 1032
 
+PICTURES = "PNG, JPEG, BMP, GIF, TIFF, WebP or PPM"
+_FORMATS = tuple(PICTURES.upper().replace(" OR", ",").split(", "))
+
 _ORIENTATION = 0x0112  # the EXIF tag
+_TURNED = ("JPEG", "WEBP")  # the formats of cameras; Pillow turns TIFF by itself
 
 
 def no_argument(name: str, argument: str) -> None:
@@ -278,26 +282,32 @@ def _decimal_commas(text: str) -> bool:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A PNG or JPEG picture with 8 bits a channel, its size known and its pixels not yet read.
+    """A picture, its size known and its pixels not yet read; of an animation, its first frame, which is told.
 
     Raises:
-        InputError: it is none, or claims more pixels than its file can hold.
+        InputError: it is none, has 32 bits a channel, or claims more pixels than its file can hold.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such picture; right would be an existing PNG or JPEG file")
+        raise InputError(f"{path}: there is no such picture; right would be an existing {PICTURES} file")
     # Pillow's own limit would warn and then refuse by the number of pixels alone; the one here is that of `afford`.
     pixels, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        image = Image.open(path, formats=("PNG", "JPEG"))
+        image = Image.open(path, formats=_FORMATS)
+        frames = getattr(image, "n_frames", 1)
     except Exception as error:
-        raise InputError(f"{path}: is no PNG or JPEG picture; right would be one") from error
+        raise InputError(f"{path}: is no picture of a known format; right would be {PICTURES}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = pixels
-    if image.mode.startswith(("I", "F")):
+    if frames > 1:
+        notice(f"{path}: has {frames} frames, of which the first is read")
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         image.close()
-        raise InputError(f"{path}: has 16 bits a channel; right would be 8")
+        raise InputError(f"{path}: has 32 bits a channel; right would be 8 or 16")
     width, height = image.size
-    if width * height * len(image.getbands()) > MAX_RATIO * 8 * path.stat().st_size:
+    packed = (
+        image.format in ("PNG", "JPEG") and width * height * len(image.getbands()) > MAX_RATIO * 8 * path.stat().st_size
+    )
+    if packed:
         image.close()
         raise InputError(
             f"{path}: claims {width}x{height} pixels in {path.stat().st_size} bytes; right would be a whole picture"
@@ -311,12 +321,12 @@ def open_image(path: Path) -> Image.Image:
 
 
 def upright_size(image: Image.Image, path: Path) -> tuple[int, int]:
-    """The (width, height) of a picture when it is turned as its camera noted, which only JPEG is asked for.
+    """The (width, height) of a picture when it is turned as its camera noted.
 
     Raises:
         InputError: the note cannot be read.
     """
-    if image.format != "JPEG":
+    if image.format not in _TURNED:
         return image.size
     try:
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -343,25 +353,40 @@ def one_size(sizes: dict[Path, tuple[int, int]], hint: str = "") -> tuple[int, i
 def read_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
     """The picture as "L", "RGB" or "RGBA"; `upright` turns it as its camera noted.
 
-    Where alpha is not asked for, a transparent picture is laid on white.
+    Where alpha is not asked for, a transparent picture is laid on white. Of 16 bits the upper 8 are kept.
 
     Raises:
-        InputError: it is no PNG or JPEG picture, or is damaged.
+        InputError: it is no picture of a known format, is damaged, or has 16 bits of which the upper 8 say nothing.
     """
     with open_image(path) as image:
         try:
             image.load()
-            found = ImageOps.exif_transpose(image) if upright and image.format == "JPEG" else image
+            found = ImageOps.exif_transpose(image) if upright and image.format in _TURNED else image
+            if found.mode.startswith("I"):
+                numbers = np.asarray(found)
+                if 0 < numbers.max() < 256:
+                    raise InputError(
+                        f"{path}: has 16 bits a channel and nothing above {numbers.max()}, as numbers of objects are "
+                        "kept; right would be a picture"
+                    )
+                found = Image.fromarray((numbers >> 8).astype(np.uint8))
             if has_alpha(found) and mode != "RGBA":
                 found = found.convert("RGBA")
                 found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found)
             return found.convert(mode)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"{path}: is damaged ({_reason(error)}); right would be a whole picture") from error
 
 
+def is_grey(image: Image.Image) -> bool:
+    """Whether a picture has one channel, of as many bits as may be."""
+    return image.mode in ("1", "L") or image.mode.startswith("I")
+
+
 def has_alpha(image: Image.Image) -> bool:
-    """Whether a picture has transparency in any of the ways a PNG can have it."""
+    """Whether a picture has transparency in any of the ways it can have it."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 

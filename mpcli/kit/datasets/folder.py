@@ -1,4 +1,4 @@
-"""`images:DIR`: PNG and JPEG pictures of one size in a folder, or in one subfolder for each class.
+"""`images:DIR`: pictures of one size in a folder, or in one subfolder for each class.
 
 Subfolders train, validation (or val) and test, laid out so themselves, are taken as the split. `images:DIR@64` cuts
 the middle square out of every picture and scales it to 64x64 pixels, so that sizes may differ.
@@ -17,14 +17,22 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets import cache
-from mpcli.kit.datasets.files import located_with_size, one_size, open_image, read_image, upright_size
+from mpcli.kit.datasets.files import (
+    PICTURES,
+    is_grey,
+    located_with_size,
+    one_size,
+    open_image,
+    read_image,
+    upright_size,
+)
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Images, Pictures
 from mpcli.notices import notice
 from mpcli.run import watched
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".heic", ".avif", ".jp2", ".tga")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+OTHERS = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".psd", ".svg", ".exr", ".dng")
 SPLIT = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
@@ -42,7 +50,7 @@ def images(argument: str) -> Images:
         parts = {"train": _collect(folder)}
     if not parts["train"]:
         raise InputError(
-            f"{folder}: has no PNG or JPEG picture; right would be pictures, or a subfolder for each class"
+            f"{folder}: has no picture; right would be {PICTURES} files, or a subfolder of them for each class"
         )
     _tell_others(folder)
     parts = {"train": [], "validation": [], "test": []} | parts
@@ -86,7 +94,7 @@ def _tell_others(folder: Path) -> None:
     others = [path for path in folder.rglob("*") if path.suffix.lower() in OTHERS and not path.name.startswith(".")]
     if others:
         kinds = ", ".join(sorted({path.suffix.lower() for path in others}))
-        notice(f"{folder}: {len(others)} pictures ({kinds}) are left out; right would be PNG or JPEG")
+        notice(f"{folder}: {len(others)} pictures ({kinds}) are left out; right would be {PICTURES}")
 
 
 def _collect(folder: Path) -> list[tuple[Path, bool]]:
@@ -121,7 +129,7 @@ def _shape_of_all(paths: list[Path], size: int | None) -> tuple[str, int, int]:
     grey, sizes = True, {}
     for path in paths:
         with open_image(path) as image:
-            grey = grey and image.mode in ("1", "L")
+            grey = grey and is_grey(image)
             sizes[path] = upright_size(image, path)
     width, height = (size, size) if size else one_size(sizes, ", or images:DIR@64 to cut and scale all to 64x64")
     return "L" if grey else "RGB", height, width

@@ -1,12 +1,17 @@
 """`mnist:DIR`: pictures and labels in the IDX format of MNIST and of those that follow it, gzipped or not.
 
+The files are known by their names: train or t10k (EMNIST: test), images or labels, idx3-ubyte or idx1-ubyte. Each may
+lie in a folder of its own, as in Kaggle's copy. EMNIST keeps its pictures column by column; they are turned upright.
+
 A big-endian header (0, 0, type, number of dimensions, then each dimension as 4 bytes) and the values behind it.
 LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition, 1998.
+Cohen, Afshar, Tapson and van Schaik, EMNIST: an extension of MNIST to handwritten letters, 2017. arXiv:1702.05373
 """
 
 import gzip
 import math
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -24,14 +29,14 @@ UNSIGNED_BYTES = 8
 
 
 def mnist(argument: str) -> Images:
-    """The train and t10k files of a folder; the last twelfth of train (5000 of MNIST) is for validation.
+    """The train and t10k (or test) files of a folder; the last twelfth of train (5000 of MNIST) is for validation.
 
     Raises:
         InputError: a file is missing, ambiguous or damaged, or pictures and labels do not match.
     """
     folder = located("mnist", argument, folder=True)
     images, labels = _part(folder, "train")
-    test, test_labels = _part(folder, "t10k")
+    test, test_labels = _part(folder, "t10k|test")
     if images.shape[1:] != test.shape[1:]:
         raise InputError(
             f"{folder}: the pictures of train are {_size(images)} and those of t10k {_size(test)}; "
@@ -54,19 +59,27 @@ def _size(images: Tensor) -> str:
 
 
 def _part(folder: Path, prefix: str) -> tuple[Tensor, Tensor]:
-    paths = [_the_one(folder, f"{prefix}*{what}") for what in ("images?idx3-ubyte", "labels?idx1-ubyte")]
+    paths = [_the_one(folder, prefix, what) for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    if paths[0].name.startswith("emnist"):
+        images = np.ascontiguousarray(images.swapaxes(1, 2))
     if len(images) != len(labels):
         raise InputError(f"{paths[1]}: has {len(labels)} labels for {len(images)} pictures; right would be one each")
     return torch.from_numpy(images[:, None]), torch.from_numpy(labels).long()
 
 
-def _the_one(folder: Path, pattern: str) -> Path:
+def _the_one(folder: Path, prefix: str, what: str) -> Path:
+    pattern = rf"(emnist-\w+-)?({prefix}).*{what.replace('-', '[-.]', 1)}(\.gz)?"
+    # Kaggle has each file in a folder of its name, and some of them beside it once more.
+    files = [path for path in (*folder.iterdir(), *folder.glob("*/*")) if re.fullmatch(pattern, path.name)]
+    files = [path for path in files if path.is_file()]
+    files = [path for path in files if path.parent == folder] or files
     # A file and its gzipped self are one: the plain one is quicker to read.
-    found = {path.name.removesuffix(".gz"): path for end in (".gz", "") for path in folder.glob(pattern + end)}
+    found = {path.name.removesuffix(".gz"): path for path in sorted(files, key=lambda path: path.suffix != ".gz")}
     if len(found) != 1:
-        problem = f"has {' and '.join(sorted(found))}" if found else f"has no file {pattern} or {pattern}.gz"
-        raise InputError(f"{folder}: {problem}; right would be one such file, gzipped or not")
+        name = f"{prefix.replace('|', '* or ')}*{what}"
+        problem = f"has {' and '.join(sorted(found))}" if found else f"has no file {name}, gzipped or not"
+        raise InputError(f"{folder}: {problem}; right would be one such file")
     return next(iter(found.values()))
 
 

@@ -51,9 +51,10 @@ def mesh(argument: str) -> trimesh.Trimesh:
     if suffix == ".ply":
         loaded = _polygons_of_ply(data, path)
     elif suffix == ".stl":
+        data = _small_letters(data)
         _check_stl(data, path)
     if loaded is None:
-        loaded = _load(_counted_from_one(data) if suffix == ".obj" else data, suffix, path, beside)
+        loaded = _load(_plain_obj(data, path) if suffix == ".obj" else data, suffix, path, beside)
     if beside.refused:
         raise beside.refused
     if beside.missing:
@@ -176,27 +177,31 @@ def _utf8(data: bytes, suffix: str) -> bytes:
     return data
 
 
-def _counted_from_one(data: bytes) -> bytes:
-    """An OBJ file whose faces count from 1: a negative number counts back from the line it stands in.
+def _plain_obj(data: bytes, path: Path) -> bytes:
+    """An OBJ file as trimesh understands it: a blank between words, none before them, and faces that count from 1.
 
-    trimesh counts back from the end of the file.
+    A negative number counts back from the line it stands in; trimesh counts back from the end of the file.
     """
-    if re.search(rb"^\s*f\s.*-", data, re.MULTILINE) is None:
+    if re.search(rb"^\s*v\s", data, re.MULTILINE) is None and re.search(rb"^\s*f\s", data, re.MULTILINE):
+        raise InputError(f"{path}: has faces and no vertex; right would be a whole mesh")
+    if re.search(rb"^[ \t]+\S|\t|^f\s.*(-|/\s|/$)", data, re.MULTILINE) is None:
         return data
     lines, counts = [], {b"v": 0, b"vt": 0, b"vn": 0}
-    for line in data.splitlines():
+    for line in re.sub(rb"\\[ \t]*\r?\n", b" ", data).splitlines():
         words = line.split()
         if words and words[0] in counts:
             counts[words[0]] += 1
         if words and words[0] == b"f":
-            line = b"f " + b" ".join(_corner(word, tuple(counts.values())) for word in words[1:])
-        lines.append(line)
+            words[1:] = [_corner(word, tuple(counts.values())) for word in words[1:]]
+        # Names of files and materials may have blanks of their own.
+        numbers = words and (words[0] in counts or words[0] == b"f")
+        lines.append(b" ".join(words) if numbers else line.strip().replace(b"\t", b" "))
     return b"\n".join(lines) + b"\n"
 
 
 def _corner(word: bytes, counts: tuple[int, ...]) -> bytes:
     numbers = []
-    for text, count in zip(word.split(b"/"), counts, strict=False):
+    for text, count in zip(word.rstrip(b"/").split(b"/"), counts, strict=False):
         back = re.fullmatch(rb"-\d{1,9}", text)
         numbers.append(b"%d" % (count + 1 + int(text)) if back and count + int(text) >= 0 else text)
     return b"/".join(numbers)
@@ -289,6 +294,12 @@ def _check_ply_text(data: bytes, elements: list[PlyElement], path: Path) -> None
                 raise InputError(
                     f"{path}: has the line {text!r} for a {element.name}; right would be as its header says"
                 )
+
+
+def _small_letters(data: bytes) -> bytes:
+    """A text STL file as trimesh understands it, which takes one in capitals for a binary one."""
+    small = data.lower() if data.lstrip()[:5] in (b"SOLID", b"Solid") else b""
+    return small if b"facet" in small else data
 
 
 def _check_stl(data: bytes, path: Path) -> None:

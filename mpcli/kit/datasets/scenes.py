@@ -1,5 +1,6 @@
-"""What the readers of scenes share: pictures of one size, and how near and far there is something to see."""
+"""What the readers of scenes share: pictures brought to one size, and how near and far there is something to see."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +10,33 @@ from PIL import Image
 from torch import Tensor
 
 from mpcli.kit.cameras import Cameras
-from mpcli.kit.datasets.files import has_alpha, one_size, open_image, read_image
+from mpcli.kit.datasets.files import has_alpha, open_image, read_image
 from mpcli.kit.datasets.types import Pictures
+from mpcli.notices import notice
 
 
-def picture_sizes(paths: list[Path]) -> tuple[tuple[int, int], str]:
-    """The (width, height) that all pictures have, and the mode "RGBA" if one of them has alpha, else "RGB".
+def picture_sizes(paths: list[Path]) -> tuple[list[tuple[int, int]], tuple[int, int], str]:
+    """Each (width, height), the one that most have, and the mode "RGBA" if one of them has alpha, else "RGB".
 
-    Reads their headers only.
+    Reads their headers only. Pictures of another size, which are scaled to that of most, are told.
 
     Raises:
-        InputError: one is missing or no picture, or the sizes differ.
+        InputError: one is missing or no picture.
     """
-    sizes, mode = {}, "RGB"
+    sizes, mode = [], "RGB"
     for path in paths:
         with open_image(path) as image:
             if has_alpha(image):
                 mode = "RGBA"
-            sizes[path] = image.size
-    return one_size(sizes), mode
+            sizes.append(image.size)
+    (usual, count), *others = Counter(sizes).most_common()
+    if others:
+        odd = next(path for path, size in zip(paths, sizes, strict=True) if size != usual)
+        notice(
+            f"{odd.parent}: {len(paths) - count} of {len(paths)} pictures, {odd.name} first, are not {usual[0]}x"
+            f"{usual[1]}, to which they are scaled, each with its camera"
+        )
+    return sizes, usual, mode
 
 
 def longer_side(size: tuple[int, int], longest: int | None) -> tuple[int, int]:

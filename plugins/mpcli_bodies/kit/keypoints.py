@@ -9,6 +9,7 @@ Lin et al., Microsoft COCO: Common Objects in Context, 2014. arXiv:1405.0312
 
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets.files import parsed_json, read_npz
+from mpcli.notices import notice
 
 COCO_17 = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -74,11 +76,12 @@ def read(path: Path) -> list[Keypoints]:
     content = _one_picture(path, parsed_json(path))
     if isinstance(content, dict) and isinstance(content.get("people"), list):
         canvas = _canvas(path, content)
-        found = [_openpose(path, number, person, canvas) for number, person in enumerate(content["people"])]
+        found = _whole(content["people"], lambda number, person: _openpose(path, number, person, canvas))
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        found = _coco(path, content["annotations"], _images(path, content), _categories(path, content))
+        images, categories = _images(path, content), _categories(path, content)
+        found = _whole(content["annotations"], lambda number, item: _coco(path, number, item, images, categories))
     elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
-        found = _coco(path, content, {}, {})
+        found = _whole(content, lambda number, item: _coco(path, number, item, {}, {}))
     else:
         raise InputError(
             f"{path}: is neither OpenPose's output (people) nor COCO's (annotations, or a list of results)"
@@ -87,6 +90,22 @@ def read(path: Path) -> list[Keypoints]:
     if not seen:
         raise InputError(f"{path}: holds no person with a keypoint of confidence above 0; at least one is needed")
     return seen if seen[0].number >= 0 else [dataclasses.replace(person, number=i) for i, person in enumerate(seen)]
+
+
+def _whole(people: list[Any], reader: Callable[[int, Any], Keypoints | None]) -> list[Keypoints]:
+    """Those who can be read; whoever is damaged is left out, which is told, unless everybody is."""
+    found, damaged = [], []
+    for number, person in enumerate(people):
+        try:
+            found.append(reader(number, person))
+        except InputError as error:
+            damaged.append(error)
+    seen = [person for person in found if person is not None]
+    if damaged and not seen:
+        raise damaged[0]
+    for fault in damaged:
+        notice(f"{fault}; is left out")
+    return seen
 
 
 def _one_picture(path: Path, content: Any) -> Any:
@@ -192,25 +211,23 @@ def _openpose(path: Path, number: int, person: Any, canvas: tuple[int, int] | No
 
 def _coco(
     path: Path,
-    items: list[Any],
+    number: int,
+    item: Any,
     images: dict[int, tuple[str, tuple[int, int]]],
     categories: dict[int, tuple[str, ...]],
-) -> list[Keypoints]:
-    found = []
-    for number, item in enumerate(items):
-        if not isinstance(item, dict) or "keypoints" not in item:
-            continue  # an annotation of a box or a region only
-        flat, names = _flat(item), categories.get(_id(item.get("category_id")), COCO_17)
-        if not isinstance(flat, list) or len(flat) != 3 * len(names):
-            count = len(flat) if isinstance(flat, list) else "no"
-            raise InputError(
-                f"{path}: annotation {number} has {count} numbers in keypoints; right would be {3 * len(names)}"
-            )
-        rows = _rows(path, number, flat, 3)
-        # In annotations the third number says 0 not labelled, 1 hidden, 2 visible; in results it is a confidence.
-        image, size = images.get(_id(item.get("image_id")), ("", None))
-        found.append(Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), None, image, size, number=-1))
-    return found
+) -> Keypoints | None:
+    if not isinstance(item, dict) or "keypoints" not in item:
+        return None  # an annotation of a box or a region only
+    flat, names = _flat(item), categories.get(_id(item.get("category_id")), COCO_17)
+    if not isinstance(flat, list) or len(flat) != 3 * len(names):
+        count = len(flat) if isinstance(flat, list) else "no"
+        raise InputError(
+            f"{path}: annotation {number} has {count} numbers in keypoints; right would be {3 * len(names)}"
+        )
+    rows = _rows(path, number, flat, 3)
+    # In annotations the third number says 0 not labelled, 1 hidden, 2 visible; in results it is a confidence.
+    image, size = images.get(_id(item.get("image_id")), ("", None))
+    return Keypoints(names, rows[:, :2] + 0.5, rows[:, 2].clamp(0, 1), None, image, size, number=-1)
 
 
 def _id(value: Any) -> int:

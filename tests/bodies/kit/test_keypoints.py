@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpcli.errors import InputError
+from mpcli.notices import Notice
 from mpcli_bodies.kit import keypoints
 
 
@@ -199,3 +200,14 @@ def test_a_video_is_refused_and_a_whole_body_gives_its_17_points(tmp_path):
         keypoints.read(written(tmp_path / "k.json", [frame, frame]))
     (person,) = keypoints.read(written(tmp_path / "k.json", [{"keypoints": numbers(133)}]))
     assert person.names == keypoints.COCO_17 and person.pixels[16].tolist() == [160.5, 81.5]
+
+
+def test_a_damaged_person_does_not_spoil_the_others(tmp_path):
+    people = [{"pose_keypoints_2d": [1.0] * 34}, {"pose_keypoints_2d": numbers(25)}]
+    with pytest.warns(Notice, match=r"person 0 has 34 numbers in pose_keypoints_2d; .*; is left out"):
+        (seen,) = keypoints.read(written(tmp_path / "k.json", {"people": people}))
+    assert seen.number == 1
+    items = [{"keypoints": numbers(17)}, {"keypoints": ["x"] * 51}]
+    with pytest.warns(Notice, match="person 1 has a keypoint that is no number"):
+        (seen,) = keypoints.read(written(tmp_path / "k.json", items))
+    assert seen.number == 0 and seen.names == keypoints.COCO_17
