@@ -78,10 +78,12 @@ SUBJECTS = [
     *(
         Subject(
             f"glow-{form}",
-            lambda base, shape, lu=lu: glow.Glow(glow.Config(depth=2, channels=8, lu=lu, base=base), shape, 17),
+            lambda base, shape, form=form: glow.Glow(
+                glow.Config(depth=2, channels=8, mixing=form, base=base), shape, 17
+            ),
             ((1, 4, 4), (3, 2, 2), (1, 6, 2)),
         )
-        for form, lu in (("lu", True), ("plain", False))
+        for form in glow.MIXINGS
     ),
     Subject(
         "conditional_coupling",

@@ -8,23 +8,29 @@ from mutants import larger, part
 
 from mpcli.kit.densities import log_integral
 from mpcli_flows import planar
-from mpcli_flows.planar import ENERGIES, Config, FreeEnergy, Planar, PlanarFlow, root
+from mpcli_flows.planar import BENDS, ENERGIES, Config, FreeEnergy, Planar, PlanarFlow, root
 
 MUTANTS = {
     "log-determinant": (Planar, "forward", part(1, larger)),
     "log-determinant of the inverse": (Planar, "inverse", part(1, larger)),
     "u as it comes, which folds": (Planar, "invertible_u", lambda original: lambda self: (self.u, self.w @ self.u)),
-    "a root without a gradient": (planar, "root", lambda original: lambda y, s: original(y, s).detach()),
+    "a root without a gradient": (planar, "root", lambda original: lambda *given: original(*given).detach()),
+    "a slope of another bend": (
+        planar,
+        "BENDS",
+        lambda bends: bends | {"arctan": bends["arctan"]._replace(slope=bends["tanh"].slope)},
+    ),
     "no energy": (FreeEnergy, "forward", lambda original: lambda self, z, t=1.0: original(self, z, 0.0)),
 }
 
 
+@pytest.mark.parametrize("h", BENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_root_is_one_also_where_the_map_nearly_folds(dtype):
+def test_the_root_is_one_also_where_the_map_nearly_folds(dtype, h):
     a = torch.linspace(-30, 30, 4001, dtype=dtype)
     for s in (-0.99, -0.5, 0.0, 3.0, 100.0):
         s = torch.tensor(s, dtype=dtype)
-        found = root(a + s * a.tanh(), s)
+        found = root(a + s * BENDS[h].value(a), s, h)
         torch.testing.assert_close(found, a, rtol=0, atol=3000 * torch.finfo(dtype).eps)
 
 
@@ -33,8 +39,9 @@ def test_the_root_is_found_whatever_the_last_digits_of_tanh_are(s, monkeypatch):
     """Processors and libraries differ in them, and a vector's middle from its end; the search must not wait for it."""
     a = torch.cat((torch.linspace(-30, 30, 40_001), 100 * torch.randn(10_000)))
     y = a.double() + s * a.double().tanh()
-    tanh, eps = torch.tanh, torch.finfo(torch.float32).eps
-    monkeypatch.setattr(torch, "tanh", lambda x: tanh(x) * (1 + 4 * eps * torch.sin(1e5 * x)))
+    tanh, eps = BENDS["tanh"], torch.finfo(torch.float32).eps
+    shaken = tanh._replace(value=lambda x: tanh.value(x) * (1 + 4 * eps * torch.sin(1e5 * x)))
+    monkeypatch.setitem(BENDS, "tanh", shaken)
     found = root(y.float(), torch.tensor(s)).double()
     # Each value of a + s tanh(a) is off by some eps of its terms, and the root by that over the slope.
     unsure = 16 * eps * (1 + y.abs() + abs(s)) / (1 + s * (1 - found.tanh().square()))

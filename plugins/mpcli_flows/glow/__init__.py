@@ -18,7 +18,7 @@ Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, 201
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ from mpcli.kit.pictures import tiles
 from mpcli.run import ANIMATIONS, Run, Trained
 from mpcli_flows.glow.equations import gradcheck as gradcheck
 from mpcli_flows.kit.bases import BaseName, base
-from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Unsqueeze
+from mpcli_flows.kit.bijectors import Chain, Condition, FactorOut, Logit, Reshape, Scale, Shuffle, Unsqueeze
 from mpcli_flows.kit.flow import Flow, write_samples
 from mpcli_flows.realnvp import AffineCoupling
 
@@ -42,7 +42,9 @@ class Config:
     levels: Annotated[int, "levels L, each at half the resolution of the one before", Ge(1)] = 2
     depth: Annotated[int, "steps K of a level", Ge(1)] = 6
     channels: Annotated[int, "channels of the networks in the couplings", Ge(1)] = 32
-    lu: Annotated[bool, "1x1 convolutions as P L (U + diag s), not as a plain matrix"] = True
+    mixing: Annotated[
+        Literal["lu", "plain", "permutation"], "of the channels: W = P L (U + diag s), any matrix, or a fixed order"
+    ] = "lu"
     dropout: Annotated[float, "share of channels dropped while training", Interval(ge=0, lt=1)] = 0.3
     base: Annotated[BaseName, "distribution of z"] = "normal"
     steps: Annotated[int, "training steps", Ge(1)] = 800
@@ -113,13 +115,16 @@ class LUConv1x1(Conv1x1):
         return self.permutation @ (self.lower.tril(-1) + unit) @ upper, self.log_s.sum()
 
 
+MIXINGS = {"lu": LUConv1x1, "plain": Conv1x1, "permutation": Shuffle}
+
+
 def level(cfg: Config, shape: tuple[int, int, int], levels: int) -> Chain:
     """From flat z to h [C, H, W]; read it from the end for the way from data to latent."""
     c, h, w = 4 * shape[0], shape[1] // 2, shape[2] // 2
     steps: list[nn.Module] = []
     for _ in range(cfg.depth):
         net = ConvNet(c // 2, cfg.channels, 1, c, cfg.dropout)
-        mix = LUConv1x1(c) if cfg.lu else Conv1x1(c)
+        mix = MIXINGS[cfg.mixing](c)
         steps += [AffineCoupling(net, (c // 2, c // 2), False, LIMIT, SIGHT), mix, ActNorm(c)]
     if levels == 1 or h % 2 == 1 or w % 2 == 1:
         return Chain([Reshape(c, h, w), *steps, Unsqueeze()])

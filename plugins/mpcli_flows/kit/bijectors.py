@@ -138,7 +138,7 @@ class Logit(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A fixed permutation of the entries of a vector, drawn when it is made: |det| = 1."""
+    """A fixed permutation of the entries of a vector or the channels of a picture, drawn when it is made: |det| = 1."""
 
     order: Tensor
     back: Tensor
@@ -150,13 +150,13 @@ class Shuffle(nn.Module):
         self.register_buffer("back", order.argsort())
 
     def forward(
-        self, z: Float[Tensor, "batch dim"], c: Condition = None
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        self, z: Float[Tensor, "batch dim *place"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim *place"], Float[Tensor, " batch"]]:
         return z[:, self.order], z.new_zeros(len(z))
 
     def inverse(
-        self, x: Float[Tensor, "batch dim"], c: Condition = None
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, " batch"]]:
+        self, x: Float[Tensor, "batch dim *place"], c: Condition = None
+    ) -> tuple[Float[Tensor, "batch dim *place"], Float[Tensor, " batch"]]:
         return x[:, self.back], x.new_zeros(len(x))
 
 

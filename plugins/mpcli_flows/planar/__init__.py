@@ -1,8 +1,10 @@
 """Planar flow: a normal distribution bent by a sequence of soft steps, each along one plane.
 
-    f(z) = z + u h(w^T z + b),   h = tanh       det df/dz = 1 + h'(w^T z + b) u^T w       (matrix determinant lemma)
+    f(z) = z + u h(w^T z + b),   0 <= h' <= 1   det df/dz = 1 + h'(w^T z + b) u^T w       (matrix determinant lemma)
     w^T u >= -1 keeps f invertible:             u -> u + (m(w^T u) - w^T u) w / |w|^2,   m(s) = -1 + log(1 + e^s)
     x = f(z):   -log p(x) = |z|^2 / 2 + log |1 + h' u^T w| + const                        one layer, normal base
+
+h is tanh, or with `--bend` arctan or softsign, a / (1 + |a|), which bend more slowly and reach further.
 
 f^-1 needs one root of a monotone function of a = w^T z:  a + (w^T u) h(a + b) = w^T x. With `--data u1` to `u4`
 the flow q is fitted to an energy U, of which no sample is known, by the free energy E_q[log q + U], least (-log Z)
@@ -14,7 +16,7 @@ Rezende and Mohamed, Variational Inference with Normalizing Flows, 2015. arXiv:1
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +36,36 @@ from mpcli_flows.planar.equations import gradcheck as gradcheck
 @dataclass(frozen=True)
 class Config:
     layers: Annotated[int, "planar maps K", Ge(1)] = 32
+    bend: Annotated[Literal["tanh", "arctan", "softsign"], "the function h"] = "tanh"
     base: Annotated[BaseName, "distribution of z"] = "normal"
     steps: Annotated[int, "training steps", Ge(1)] = 3000
     batch: Annotated[int, "draws or examples a step", Ge(1)] = 256
     lr: Annotated[float, "learning rate", Gt(0)] = 0.01
 
 
+class Bend(NamedTuple):
+    """h, its slope h' from a and h(a), and the least upper bound of |h|."""
+
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor], Tensor]
+    bound: float
+
+
+BENDS = {
+    "tanh": Bend(torch.tanh, lambda a, h: 1 - h * h, 1.0),
+    "arctan": Bend(torch.atan, lambda a, h: 1 / (1 + a * a), math.pi / 2),
+    "softsign": Bend(F.softsign, lambda a, h: (1 - h.abs()).square(), 1.0),
+}
+
+
 class Planar(nn.Module):
-    """f(z) = z + u tanh(w^T z + b)."""
+    """f(z) = z + u h(w^T z + b)."""
 
     slack = 1e-2  # 1 + w^T u stays above it, so that the inverse loses at most two digits
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, h: str = "tanh"):
         super().__init__()
+        self.h = h
         self.w = nn.Parameter(torch.randn(dim) / math.sqrt(dim))
         self.u = nn.Parameter(0.1 * torch.randn(dim) / math.sqrt(dim))  # small: many maps in a row must not explode
         self.b = nn.Parameter(torch.zeros(()))
@@ -58,25 +77,31 @@ class Planar(nn.Module):
 
     def forward(self, z: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         u, wu = self.invertible_u()
-        h = torch.tanh(z @ self.w + self.b)  # [B]
-        return z + h[:, None] * u, torch.log1p(wu * (1 - h * h))
+        h, slope = self.bent(z @ self.w + self.b)  # [B]
+        return z + h[:, None] * u, torch.log1p(wu * slope)
 
     def inverse(self, x: Tensor, c: Condition = None) -> tuple[Tensor, Tensor]:
         u, wu = self.invertible_u()
-        h = torch.tanh(root(x @ self.w + self.b, wu))
-        return x - h[:, None] * u, -torch.log1p(wu * (1 - h * h))
+        h, slope = self.bent(root(x @ self.w + self.b, wu, self.h))
+        return x - h[:, None] * u, -torch.log1p(wu * slope)
+
+    def bent(self, a: Tensor) -> tuple[Tensor, Tensor]:  # -> h(a), h'(a)
+        bend = BENDS[self.h]
+        h = bend.value(a)
+        return h, bend.slope(a, h)
 
 
-def root(y: Tensor, s: Tensor) -> Tensor:  # [B], [] -> a [B] with a + s tanh(a) = y
+def root(y: Tensor, s: Tensor, h: str = "tanh") -> Tensor:  # [B], [] -> a [B] with a + s h(a) = y
     """The root by Newton's method inside a shrinking bracket; its gradient by one more step, differentiated."""
+    value, slope_at, bound = BENDS[h]
     with torch.no_grad():
-        low, high, a = y - s.abs(), y + s.abs(), y
+        low, high, a = y - bound * s.abs(), y + bound * s.abs(), y
         moved = high - low
         for _ in range(100):
-            h = torch.tanh(a)
-            excess = a + s * h - y
+            bent = value(a)
+            excess = a + s * bent - y
             low, high = torch.where(excess < 0, a, low), torch.where(excess > 0, a, high)
-            step = a - excess / (1 + s * (1 - h * h))
+            step = a - excess / (1 + s * slope_at(a, bent))
             # A step of Newton that leaves the bracket, or does not halve the one before, could go round in circles.
             good = (step >= low) & (step <= high) & ((step - a).abs() <= moved / 2)
             new = torch.where(good, step, (low + high) / 2)
@@ -85,8 +110,8 @@ def root(y: Tensor, s: Tensor) -> Tensor:  # [B], [] -> a [B] with a + s tanh(a)
             a = new
             if done:
                 break
-        slope = 1 + s * (1 - torch.tanh(a).square())
-    return a - (a + s * torch.tanh(a) - y) / slope
+        slope = 1 + s * slope_at(a, value(a))
+    return a - (a + s * value(a) - y) / slope
 
 
 Energy = Callable[[Tensor], Tensor]
@@ -95,7 +120,7 @@ Energy = Callable[[Tensor], Tensor]
 class PlanarFlow(Flow):
     def __init__(self, cfg: Config, dim: int):
         super().__init__(
-            Chain([*(Planar(dim) for _ in range(cfg.layers)), Scale(dim), Units(dim)]), base(cfg.base, dim)
+            Chain([*(Planar(dim, cfg.bend) for _ in range(cfg.layers)), Scale(dim), Units(dim)]), base(cfg.base, dim)
         )
 
 

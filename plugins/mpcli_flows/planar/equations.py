@@ -24,7 +24,11 @@ def gradcheck() -> Iterator[Case]:
 
     def determinant(z: Tensor, *rest: Tensor) -> Sides:
         _, f, _, slope = made(z, *rest)
-        return torch.stack((f(z[None])[1][0], slope.log())), log_abs_det(lambda y: f(y[None])[0][0], z).expand(2)
+        found, right = [slope.log()], [log_abs_det(lambda y: f(y[None])[0][0], z)]
+        for f.h in planar.BENDS:
+            found.append(f(z[None])[1][0])
+            right.append(log_abs_det(lambda y: f(y[None])[0][0], z))
+        return torch.stack(found), torch.stack(right)
 
     yield identity("det df/dz = 1 + h'(w^T z + b) u^T w", determinant, *drawn)
 
@@ -73,7 +77,7 @@ def gradcheck() -> Iterator[Case]:
     yield identity("f^-1 by the root of a + (w^T u) h(a + b) = w^T x", there_and_back, *drawn, printed=printed)
 
     def slopes(y: Tensor, s: Tensor) -> Sides:
-        a = planar.root(y.requires_grad_(), s.tanh())
+        a = torch.stack([planar.root(y.requires_grad_(), s.tanh(), h) for h in planar.BENDS])
         return a, torch.autograd.grad(a.sum(), y)[0]
 
     yield gradient("the root's gradient: da/dy = 1 / (1 + s h'(a))", slopes, (3,), ())
