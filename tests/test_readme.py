@@ -56,6 +56,13 @@ def test_the_table_of_pages_is_what_the_command_prints(mpcli):
     assert (ROOT / "docs" / "pages.md").read_text() == mpcli("list", "--markdown").out
 
 
+def test_every_agent_is_in_the_table_of_kinds():
+    listed = (ROOT / "docs" / "pages.md").read_text()
+    agents = re.findall(r"^\| (`\w+`) .*\| [^|]*rl-run", listed, re.MULTILINE)
+    told = re.findall(r"^\| (`\w+`)", (ROOT / "docs" / "agents.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(set(agents) - {"`markov`"})  # which has nobody who acts
+
+
 def test_every_picture_and_link_is_there():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target

@@ -1,5 +1,6 @@
 """The body function against the paper, written out joint by joint and vertex by vertex; and what its reader refuses."""
 
+import importlib.resources
 import os
 import pickle
 import types
@@ -12,6 +13,7 @@ import trimesh
 from mutants import arguments, larger, part, result
 from scipy.spatial.transform import Rotation
 
+from mpcli.errors import InputError
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli_bodies import smpl
 from mpcli_bodies.smpl import SMPL, Skinning, read_body, read_motion
@@ -228,3 +230,19 @@ def test_without_correctives_a_pose_is_skinning_alone(mpcli):
     skinned = torch.einsum("kv,kiv->vi", model.weights, each) + place
     torch.testing.assert_close(shown("--no-correctives"), skinned, atol=2e-5, rtol=0)
     assert (shown() - skinned).norm(dim=-1).max() > 0.005  # metres
+
+
+def test_the_components_of_shape_and_the_share_of_each(mpcli, tmp_path):
+    drawn = mpcli("render", "smpl", "--components", 2, "--size", 32, "--quiet")
+    assert drawn.code == 0, drawn.err
+    table = np.genfromtxt(drawn.path.with_name("shapes.csv"), delimiter=",", names=True)
+    body = read_body()
+    # The components are as long as their deviations, but for the root, which they hold still and the shares do not.
+    lengths = (body.shapes**2).sum((0, 1))
+    np.testing.assert_allclose(table["variance"][:10] / table["variance"][0], lengths / lengths[0], rtol=0.4)
+    assert table["with_those_before"][9] == pytest.approx(0.9925, abs=1e-4)
+    assert "has 10; give no more" in mpcli("render", "smpl", "--components", 11).err
+    with np.load(importlib.resources.files("mpcli_data") / "body.npz") as arrays:
+        np.savez(tmp_path / "wrong.npz", **{**arrays, "shape_variance": np.full(3, 0.1)})
+    with pytest.raises(InputError, match=r"shape_variance has shape \(3,\) and the sum 0.3; right would be a share"):
+        read_body(tmp_path / "wrong.npz")

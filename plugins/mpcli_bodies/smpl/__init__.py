@@ -7,7 +7,8 @@
 
 theta has one axis-angle vector for each of the K = 24 joints, the root first. R(theta) is the row of the 9 (K - 1) =
 207 entries of the rotations of all joints but the root, and R(theta*) the same at rest, where all are identities: the
-body at rest has no correction. beta ~ N(0, I) over people: S are principal components, as long as their deviation.
+body at rest has no correction. beta ~ N(0, I) over people: S are principal components, as long as their deviation;
+`--components 5` shows five, and the share of the variance that the first ten hold (99.3% in the embedded body).
 
 Loper, Mahmood, Romero, Pons-Moll and Black, SMPL: A Skinned Multi-Person Linear Model, ACM Transactions on Graphics
 34(6), 2015.
@@ -30,7 +31,7 @@ from mpcli.kit import raster
 from mpcli.kit.cameras import framing
 from mpcli.kit.rotations import axis_angle_to_matrix
 from mpcli.run import ANIMATIONS, Run, watched
-from mpcli_bodies.smpl import gltf
+from mpcli_bodies.smpl import gltf, shapes
 from mpcli_bodies.smpl.equations import gradcheck as gradcheck
 from mpcli_bodies.smpl.files import Body, Motion, read_body, read_motion, walk
 from mpcli_bodies.smpl.view import upward
@@ -178,6 +179,7 @@ def render(
     correctives: Annotated[
         bool, "the corrections P of a pose; without them skinning alone, whose joints cave in"
     ] = True,
+    components: Annotated[int | None, "show what the first so many components of shape do instead", Ge(1)] = None,
     seconds: Annotated[float | None, "length of .gif and .mp4 [default: 2] and of .glb [default: all]", Gt(0)] = None,
     fps: Annotated[float, "frames a second of .gif and .mp4, at most those of the motion", Gt(0)] = 20.0,
     size: Annotated[int, "height of the picture in pixels", Interval(ge=16, le=8192)] = 512,
@@ -190,6 +192,9 @@ def render(
     """
     file = read_body(body)
     model = run.place(SMPL(file))
+    if components:
+        shapes.components(run, model, file, components, size, azimuth, elevation)
+        return
     if not correctives:
         model.directions[model.shapes :] = 0
     motion = read_motion(pose, model.joints) if pose else walk(model.joints)

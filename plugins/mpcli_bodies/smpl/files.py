@@ -26,7 +26,8 @@ Array = np.ndarray
 class Body:
     """What a body file holds: V vertices, F faces, K joints, S shape components; lengths in metres.
 
-    `landmarks` names vertices at the eyes, ears, nose, toes and heels; it is empty where the file does not say.
+    `landmarks` names vertices at the eyes, ears, nose, toes and heels, and `variance` has the share that each principal
+    component of shape has in the variance over people; both are empty where the file does not say.
     """
 
     template: Array  # [V, 3]
@@ -37,6 +38,7 @@ class Body:
     parents: tuple[int, ...]  # -1 for the root
     faces: Array  # [F, 3]
     landmarks: dict[str, int]
+    variance: Array  # [S or more]
 
 
 KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
@@ -104,6 +106,7 @@ def read_body(path: Path | None = None) -> Body:
         parents=_tree(path, values["kintree_table"]),
         faces=faces.astype(np.int64),
         landmarks=_landmarks(path, content, vertices),
+        variance=_variance(path, content, values["shapedirs"].shape[2]),
     )
 
 
@@ -162,6 +165,18 @@ def _landmarks(path: Path, content: dict[str, Any] | Npz, vertices: int) -> dict
             f"{path}: landmarks and landmark_names must be equally many vertex numbers below {vertices} and names"
         )
     return {str(name): int(place) for name, place in zip(names, places, strict=True)}
+
+
+def _variance(path: Path, content: dict[str, Any] | Npz, shapes: int) -> Array:
+    if "shape_variance" not in content:
+        return np.zeros(0)
+    shares = _numbers(path, "shape_variance", content["shape_variance"])
+    if shares.ndim != 1 or len(shares) < shapes or shares.min() < 0 or shares.sum() > 1.001:
+        raise InputError(
+            f"{path}: shape_variance has shape {shares.shape} and the sum {shares.sum():.4g}; right would be a share "
+            f"for each of {shapes} components or more, 1 together at most"
+        )
+    return shares
 
 
 @dataclass(frozen=True)
@@ -283,4 +298,5 @@ def random_body(generator: torch.Generator, vertices: int = 60, joints: int = 24
         parents=tuple(parents),
         faces=torch.randint(0, vertices, (2 * vertices, 3), generator=generator).numpy(),
         landmarks={},
+        variance=np.zeros(0),
     )

@@ -77,7 +77,7 @@ def weights(cfg: Config, r: Tensor, b: Tensor) -> Tensor:  # rewards, baseline [
     g = returns(r, cfg.gamma)
     if not cfg.to_go:
         return (g[0] - b[0]).expand(len(g))
-    return (g - b) * cfg.gamma ** torch.arange(len(g), device=g.device) if cfg.discount_late else g - b
+    return (g - b) * cfg.gamma ** torch.arange(len(g), dtype=g.dtype, device=g.device) if cfg.discount_late else g - b
 
 
 Episode = tuple[Tensor, Tensor, Tensor]  # s [T, D], a [T] or [T, A], r [T]
