@@ -10,9 +10,10 @@ carries the chance of one step, but is biased as long as v is wrong: TD(0) learn
 and forgets the first values, `--initial`, more slowly. With steps that fall it tends to v_pi; with a constant alpha
 both keep trembling about it.
 
-The policy is the uniformly random one. `--copies` tables of each kind learn side by side from the same episodes of as
-many worlds, so that bias (of their mean) and standard deviation (among them) can be seen, beside the exact values. The
-default is the random walk of Sutton and Barto's Example 6.2, five states between an end worth 0 and one worth 1.
+The policy is the uniformly random one, or with `--policy RUN` the greedy one of the table that another run learned.
+`--copies` tables of each kind learn side by side from the same episodes of as many worlds, so that bias (of their mean)
+and standard deviation (among them) can be seen, beside the exact values. The default is the random walk of Sutton and
+Barto's Example 6.2, five states between an end worth 0 and one worth 1.
 
 Sutton, Learning to predict by the methods of temporal differences, Machine Learning 3, 1988. doi:10.1007/BF00115009
 """
@@ -20,6 +21,7 @@ Sutton, Learning to predict by the methods of temporal differences, Machine Lear
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -29,9 +31,10 @@ from numpy import ndarray as Array
 from torch import Tensor, nn
 
 from mpcli.checks import Case, Sides, identity, inequality
+from mpcli.errors import InputError
 from mpcli.kit import pictures
-from mpcli.run import Run
-from mpcli_rl.kit import curves, mdp, playing, stepping, tabular
+from mpcli.run import Run, Trained
+from mpcli_rl.kit import curves, mdp, playing, stepping, tabular, worlds
 from mpcli_rl.markov import returns
 
 
@@ -68,11 +71,18 @@ def rl_run(
     steps: Annotated[int, "steps in each copy of the environment, at most", Ge(1)] = 5_000,
     episodes: Annotated[int, "of each copy", Ge(1)] = 100,
     eval_episodes: Annotated[int, "episodes that the return of the policy is measured on", Ge(1)] = 100,
+    policy: Annotated[Path | None, "run of a table, such as of q_learning, whose greedy policy is followed"] = None,
 ) -> None:
     make = partial(tabular.world, env)
-    model, exact = solved(make(), cfg.gamma)
-    live = model.reachable()
-    worlds = stepping.Copies(make, cfg.copies, run.seed)
+    world = make()
+    followed = greedy(policy, *worlds.count_states(world)) if policy else None
+    model, exact = solved(world, cfg.gamma, followed)
+    live = model.reachable(followed)
+
+    def acts(s: Array, random: Any) -> Array:
+        return random(model.r.shape[1], size=len(s)) if followed is None else followed[s]
+
+    copies = stepping.Copies(make, cfg.copies, run.seed)
     values = Values(cfg, len(exact))
     underway: list[Any] = [[] for _ in range(cfg.copies)]  # the states and rewards of the episode that each is in
     td, mc, each = values.td.numpy(), values.mc.numpy(), np.arange(cfg.copies)
@@ -81,29 +91,29 @@ def rl_run(
     def off(table: Array) -> float:
         return float(np.sqrt(((table - exact)[live] ** 2).mean()))
 
-    state: dict[str, Any] = {"values": values, "worlds": worlds, "underway": underway, "errors": errors}
+    state: dict[str, Any] = {"values": values, "worlds": copies, "underway": underway, "errors": errors}
     for _ in run.track(lambda step: step, steps, **state):
-        s, before = worlds.observation, worlds.episodes
-        reached, r, terminated = worlds.step(np.random.randint(model.r.shape[1], size=cfg.copies))
+        s, before = copies.observation, copies.episodes
+        reached, r, terminated = copies.step(acts(s, np.random.randint))
         on = np.flatnonzero(before < episodes)  # the others have had theirs, and wait
         now, following = td[on, s[on]], np.where(terminated, 0.0, td[each, reached])[on]
         td[on, s[on]] += cfg.alpha * td_error(r[on], now, following, cfg.gamma)
         for copy in on.tolist():
             underway[copy].append([int(s[copy]), float(r[copy])])
-        for copy in on[worlds.episodes[on] > before[on]].tolist():
+        for copy in on[copies.episodes[on] > before[on]].tolist():
             visited, rewards = zip(*underway[copy], strict=True)
             for place, g in zip(visited, returns(rewards, cfg.gamma), strict=True):
                 mc[copy, place] += cfg.alpha_mc * (g - mc[copy, place])
             underway[copy].clear()
             errors.add(int(before[copy]) + 1, off(td[copy]), off(mc[copy]))
-        run.log(**worlds.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
-        if worlds.episodes.min() >= episodes:
+        run.log(**copies.latest, td=off(td.mean(0)), mc=off(mc.mean(0)))
+        if copies.episodes.min() >= episodes:
             break
 
     run.save(values, cfg, states=len(exact))
-    policy = np.random.default_rng(run.seed)
-    earned = playing.evaluate(make, lambda s: policy.integers(model.r.shape[1], size=len(s)), eval_episodes, run.seed)
-    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=worlds.steps)
+    generator = np.random.default_rng(run.seed)
+    earned = playing.evaluate(make, lambda s: acts(s, generator.integers), eval_episodes, run.seed)
+    run.result(return_mean=earned.mean(), return_std=earned.std(), steps=copies.steps)
     run.result(value_start=td.mean(0) @ model.start, value_start_exact=exact @ model.start)
     for name, table in (("td", td[:, live]), ("mc", mc[:, live])):
         run.result(
@@ -114,14 +124,27 @@ def rl_run(
             }
         )
     picture(run, cfg, np.array(errors.rows).reshape(-1, 3), td[:, live], mc[:, live], exact[live])
-    curves.returns(run, worlds.finished)
+    curves.returns(run, copies.finished)
 
 
-def solved(env: Any, gamma: float) -> tuple[mdp.Table, Array]:
-    """The model, and what the uniformly random policy is worth in it [S]."""
+def greedy(run: Path, states: int, actions: int) -> Array:
+    """The greedy actions [S] of the table that another run learned.
+
+    Raises:
+        InputError: it learned no table, or one of another world.
+    """
+    table = tabular.load(Trained(run))
+    if table.q.shape != (states, actions):
+        found, right = (" x ".join(map(str, shape)) for shape in (table.q.shape, (states, actions)))
+        raise InputError(f"--policy {run}: has a table of {found}; right would be {right}, states by actions of --env")
+    return table.greedy(np.arange(states))
+
+
+def solved(env: Any, gamma: float, followed: Array | None = None) -> tuple[mdp.Table, Array]:
+    """The model, and what a policy [S], or the uniformly random one, is worth in it [S]."""
     model = mdp.transition_table(env)
-    uniform = np.full(model.r.shape, 1 / model.r.shape[1])
-    return model, mdp.policy_value(model, uniform, gamma, env.spec.max_episode_steps if gamma == 1 else None)
+    policy = np.full(model.r.shape, 1 / model.r.shape[1]) if followed is None else followed
+    return model, mdp.policy_value(model, policy, gamma, env.spec.max_episode_steps if gamma == 1 else None)
 
 
 def picture(run: Run, cfg: Config, errors: Array, td: Array, mc: Array, exact: Array) -> None:

@@ -63,6 +63,7 @@ def test_the_textbook_curves(textbook):
     assert td[0.05][-1] == pytest.approx(0.045, abs=0.02) and mc[0.01][-1] == pytest.approx(0.09, abs=0.03)
 
 
+@pytest.mark.learning
 def test_td_varies_less_than_monte_carlo(textbook):
     """At step sizes with which both have lost most of their bias, it is the deviation that differs."""
     seen = textbook[(0.1, 0.03)].metrics
@@ -89,8 +90,24 @@ def test_td_is_biased_by_the_first_values_and_monte_carlo_forgets_them(tmp_path)
 def test_it_tends_to_the_exact_values(tmp_path, env, gamma):
     short, run = (
         learn(tmp_path / str(n), env, 10**6, n, gamma=gamma, alpha=0.1, alpha_mc=0.05, copies=30, initial=1.0)
-        for n in (50, 2000)
+        for n in (50, 1200)
     )
     for name in ("td_bias", "mc_bias"):
         assert run.metrics[name] < 0.06 < 0.2 < short.metrics[name]
     assert run.metrics["value_start"] == pytest.approx(run.metrics["value_start_exact"], abs=0.06)
+
+
+def test_it_values_the_policy_that_another_page_learned(mpcli):
+    world = ("--env", 'mpcli/Gridworld-v0(map=["S..", ".#H", "..G"], slip=0.2)', "--quiet")
+    planned = mpcli("rl-run", "policy_iteration", *world, "--out", "planned")
+    found = mpcli("rl-run", "td0", *world, "--policy", "planned", "--gamma", 0.9, "--copies", 20, "--json").json
+    assert planned.code == 0
+    best = found["metrics"]["value_start_exact"]
+    assert found["metrics"]["value_start"] == pytest.approx(best, abs=0.06)
+    random = mpcli("rl-run", "td0", *world, "--gamma", 0.9, "--copies", 2, "--steps", 5, "--json").json["metrics"]
+    assert random["value_start_exact"] < best - 0.1
+    other = mpcli("rl-run", "td0", "--policy", "planned", "--quiet")
+    assert other.code == 2 and "--policy planned: has a table of 9 x 4; right would be 7 x 2" in other.err
+    agent = ("--steps", 20, "--warmup", 10, "--eval-episodes", 1, "--out", "agent", "--quiet")
+    assert mpcli("rl-run", "dqn", *agent).code == 0
+    assert "agent" in (refused := mpcli("rl-run", "td0", "--policy", "agent", "--quiet")).err and refused.code == 2

@@ -60,12 +60,13 @@ class Table:
         chosen = sparse.csr_array((policy.ravel(), np.arange(states * actions), rows), shape=(states, states * actions))
         return (chosen @ self.p).tocsr(), (policy * self.r).sum(1)
 
-    def reachable(self) -> Bool[Array, " S"]:
-        """The states in which an agent can ever have to act, whatever it does before."""
+    def reachable(self, policy: "Policy | None" = None) -> Bool[Array, " S"]:
+        """The states in which an agent can ever have to act, by a policy or whatever it does before."""
+        p = self.under(np.full(self.r.shape, 1 / self.r.shape[1]) if policy is None else policy)[0]
         seen, before = self.start > 0, -1
         while seen.sum() > before:
             before = seen.sum()
-            seen = seen | (self.p.T @ np.repeat(seen, self.r.shape[1]).astype(float) > 0)
+            seen = seen | (p.T @ seen.astype(float) > 0)
         return seen
 
     def soft(self, epsilon: float) -> "Table":
