@@ -1,7 +1,8 @@
 """Policy iteration: find out what a policy is worth, act better, and again, in a known world.
 
     v_pi = r_pi + gamma P_pi v_pi                                   evaluation: a linear system, solved exactly
-    v <- r_pi + gamma P_pi v, m times                               or truncated: m sweeps
+    v <- r_pi + gamma P_pi v, m times                               or truncated: m sweeps, of all states from the old
+                                                                    values, or in place: one state after another
     pi'(s) = argmax_a sum_{s', r} p(s', r | s, a) (r + gamma v(s')) improvement; pi(s) is kept where it is as good
     v_pi' >= v_pi in every state, with equality only if pi is optimal
 
@@ -26,6 +27,8 @@ import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from numpy import ndarray as Array
+from scipy import sparse
+from scipy.sparse.linalg import spsolve_triangular
 from torch import Tensor, nn
 
 from mpcli.checks import Case, Draw, Sides, identity, inequality
@@ -41,9 +44,11 @@ MOST = 20_000  # sweeps of value iteration for comparison
 @dataclass(frozen=True)
 class Config:
     gamma: Annotated[float, "discount", Interval(ge=0, lt=1)] = 0.99
-    evaluation: Annotated[Literal["exact", "truncated"], "of a policy: a linear solve, or some sweeps"] = "exact"
-    sweeps: Annotated[int, "m of truncated evaluation", Ge(1)] = 10
-    tolerance: Annotated[float, "truncated: stop when the values are surely this near to the optimum", Ge(0)] = 1e-8
+    evaluation: Annotated[
+        Literal["exact", "truncated", "in_place"], "a linear solve, some sweeps, or sweeps from the newest values"
+    ] = "exact"
+    sweeps: Annotated[int, "m of an evaluation by sweeps", Ge(1)] = 10
+    tolerance: Annotated[float, "of sweeps: stop when the values are surely this near to the optimum", Ge(0)] = 1e-8
 
 
 class Policy(nn.Module):
@@ -59,13 +64,20 @@ class Policy(nn.Module):
 
 
 def value(cfg: Config, model: mdp.Table, pi: Array, v: Array) -> Array:
-    """What pi [S] is worth [S]; truncated evaluation begins at v [S]."""
+    """What pi [S] is worth [S]; sweeps begin at v [S]."""
     if cfg.evaluation == "exact":
         return mdp.policy_value(model, pi, cfg.gamma)
     p, r = model.under(pi)
     for _ in range(cfg.sweeps):
-        v = r + cfg.gamma * (p @ v)
+        v = r + cfg.gamma * (p @ v) if cfg.evaluation == "truncated" else swept_in_place(p, r, v, cfg.gamma)
     return v
+
+
+def swept_in_place(p: sparse.csr_array, r: Array, v: Array, gamma: float) -> Array:
+    """One sweep over the states in order: those before have new values already, which a triangular solve finds."""
+    before = sparse.tril(p, -1, format="csr")
+    known = (sparse.eye_array(len(r), format="csr") - gamma * before).tocsr()
+    return spsolve_triangular(known, r + gamma * ((p - before) @ v), lower=True, unit_diagonal=True)
 
 
 def improved(model: mdp.Table, pi: Array, v: Array, gamma: float) -> tuple[Array, float]:
@@ -87,9 +99,9 @@ def rl_run(
     model = mdp.transition_table(tabular.world(env))
     states, actions = model.r.shape
     policy, history = Policy(states), curves.Series("iteration", "backups", "bound", "changed")
-    cost = states * actions + (states * cfg.sweeps if cfg.evaluation == "truncated" else 0)
+    cost = states * actions + (states * cfg.sweeps if cfg.evaluation != "exact" else 0)
 
-    if cfg.evaluation == "truncated":  # the first policy is greedy for v = 0, as in value iteration
+    if cfg.evaluation != "exact":  # the first policy is greedy for v = 0, as in value iteration
         policy.pi[:] = torch.from_numpy(model.r.argmax(1))
     trials = tabular.Trials(env, episodes, run.seed)
     for iteration in run.track(lambda step: step + 1, steps, policy=policy, history=history, trials=trials):
@@ -99,7 +111,7 @@ def rl_run(
         changed, bound = int((new != pi).sum()), change / (1 - cfg.gamma)
         policy.v[:], policy.pi[:] = torch.from_numpy(v), torch.from_numpy(new)
         history.add(iteration, iteration * cost, bound, changed)
-        settled = bound <= cfg.tolerance if cfg.evaluation == "truncated" else not changed
+        settled = bound <= cfg.tolerance if cfg.evaluation != "exact" else not changed
         trial = trials.play(iteration, policy.pi.numpy, last=settled or iteration == steps)
         run.log(bound=bound, changed=changed, backups=iteration * cost, **trial)
         if settled:
@@ -137,6 +149,8 @@ def picture(run: Run, cfg: Config, history: curves.Series, backups: Array, bound
     figure = pictures.figure(f"{run.heading}: values within {history.column('bound')[-1]:.2g} of the optimum")
     axes = figure.subplots()
     how = "a linear solve an iteration" if cfg.evaluation == "exact" else f"{cfg.sweeps} sweeps an iteration"
+    if cfg.evaluation == "in_place":
+        how = f"{how}, in place"
     axes.plot(backups, np.maximum(bounds, 1e-16), label="value iteration")
     mine = np.maximum(history.column("bound"), 1e-16)
     axes.plot(history.column("backups"), mine, "o-", markersize=3, label=f"policy iteration, {how}")
@@ -176,6 +190,14 @@ def gradcheck() -> Iterator[Case]:
         return evaluated(small.table(p, r), pi, v), swept
 
     yield identity("truncated evaluation: m sweeps", truncated, *world, (5,))
+
+    def in_place(logits: Tensor, r: Tensor, pi: Tensor, v: Tensor) -> Sides:
+        p, swept = logits.softmax(2), v.clone()
+        for s in [*range(5)] * 2:
+            swept[s] = r[s, pi[s]] + gamma * p[s, pi[s]] @ swept
+        return value(Config(gamma, "in_place", 2), small.table(p, r), pi.numpy(), v.numpy()), swept
+
+    yield identity("in place: each state from the newest values", in_place, *world, (5,))
 
     def iterated(logits: Tensor, r: Tensor, pi: Tensor) -> Sides:
         p, found = logits.softmax(2), pi.numpy()
