@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
 
 from protocol import ONE_THREAD, compare, cpu_seconds
@@ -36,9 +37,13 @@ def full(dim: int) -> float:
 
 def nll(couplings: int) -> float:
     command = [sys.executable, "-m", "mpcli", "train", "realnvp", "--data", "moons", "--couplings", str(couplings)]
-    done = subprocess.run(
-        [*command, "--json", "--quiet"], env=os.environ | ONE_THREAD, stdout=subprocess.PIPE, check=True
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--json", "--quiet", "--out", f"{folder}/run"],
+            env=os.environ | ONE_THREAD,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
     return float(json.loads(done.stdout)["metrics"]["nll"])
 
 

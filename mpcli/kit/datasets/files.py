@@ -304,10 +304,8 @@ def open_image(path: Path) -> Image.Image:
         image.close()
         raise InputError(f"{path}: has 32 bits a channel; right would be 8 or 16")
     width, height = image.size
-    packed = (
-        image.format in ("PNG", "JPEG") and width * height * len(image.getbands()) > MAX_RATIO * 8 * path.stat().st_size
-    )
-    if packed:
+    values, most = width * height * len(image.getbands()), MAX_RATIO * 8 * path.stat().st_size
+    if image.format in ("PNG", "JPEG") and values > most:
         image.close()
         raise InputError(
             f"{path}: claims {width}x{height} pixels in {path.stat().st_size} bytes; right would be a whole picture"
