@@ -253,6 +253,14 @@ def test_every_mesh_format_gives_the_same_torus(tmp_path, suffix):
     assert datasets.load(str(path), trimesh.Trimesh).area == pytest.approx(torus.area, rel=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".stl", ".off", ".glb"])
+def test_the_vertices_of_a_mesh_are_a_cloud(tmp_path, suffix):
+    torus = trimesh.creation.torus(1.0, 0.4, 12, 12)
+    torus.export(tmp_path / f"torus{suffix}")
+    points = datasets.load(str(tmp_path / f"torus{suffix}"), datasets.Points)
+    assert len(points) == 144 and points.xyz.norm(dim=1).max() == pytest.approx(1.4, abs=1e-5)
+
+
 def test_vertices_keep_their_order(tmp_path):
     mesh = trimesh.creation.icosphere(2)
     mesh.vertices[5] = mesh.vertices[6]  # two in one place are not made one

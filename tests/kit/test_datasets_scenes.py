@@ -653,6 +653,31 @@ def test_pictures_of_several_sizes_keep_their_cameras(tmp_path):
     assert scene.cameras.centre[5].tolist() == [4, 2.5]
 
 
+def test_views_without_pictures_are_left_out_on_request(tmp_path, shared_data):
+    names = [f"images/f{i}.png" for i in range(10)]
+    ring_of(tmp_path, train_filenames=names[:8], test_filenames=names[8:])
+    for i in (3, 8):
+        (tmp_path / names[i]).unlink()
+    with pytest.raises(InputError, match=r"there is no picture images/f3\.png; .*, or blender:DIR@skip-missing"):
+        datasets.load(str(tmp_path), datasets.Scene)
+    for spec in (f"blender:{tmp_path}@skip-missing", f"{tmp_path}@4@skip-missing"):
+        with pytest.warns(Notice, match=r"2 of 10 pictures are not there, images/f3\.png first, and are left out"):
+            scene = datasets.load(spec, datasets.Scene)
+        assert scene.names == tuple(names[i] for i in (0, 1, 2, 4, 5, 6, 7, 9))
+        assert scene.split.train.tolist() == list(range(7)) and scene.split.test.tolist() == [7]
+    folder = copy_spot(shared_data, tmp_path / "spot", binary=True)
+    whole = datasets.load(f"colmap:{folder}", datasets.Scene)
+    (folder / "images" / whole.names[5]).unlink()
+    with pytest.warns(Notice, match="1 of 40 pictures are not there"):
+        scene = datasets.load(f"colmap:{folder}@skip-missing", datasets.Scene)
+    assert scene.names == whole.names[:5] + whole.names[6:]
+    assert torch.equal(scene.cameras.pose[5], whole.cameras.pose[6])
+    shutil.rmtree(folder / "images")
+    (folder / "images").mkdir()
+    with pytest.raises(InputError, match="none of its 40 pictures is there"):
+        datasets.load(f"colmap:{folder}@skip-missing", datasets.Scene)
+
+
 def test_pictures_found_by_absolute_paths(tmp_path):
     (tmp_path / "scene").mkdir()
     tree = ring_of(tmp_path / "scene")

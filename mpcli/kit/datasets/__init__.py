@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
 from mpcli.kit.datasets.door import admit
-from mpcli.kit.datasets.files import near_miss, there
+from mpcli.kit.datasets.files import SKIP_MISSING, near_miss, there
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
@@ -69,8 +69,9 @@ def _read(spec: str, kinds: tuple[type, ...]) -> Any:
     entries = _entries()
     name, _, argument = spec.partition(":")
     if name not in entries:
-        # A path may end in the @SIZE that some readers take.
-        path = next((p for p in (spec, spec.rpartition("@")[0]) if p and there(Path(p).expanduser())), None)
+        # A path may end in the @SIZE and @skip-missing that some readers take.
+        whole = spec.removesuffix(SKIP_MISSING)
+        path = next((p for p in (spec, whole, whole.rpartition("@")[0]) if p and there(Path(p).expanduser())), None)
         reader = _reader_of_path(Path(path).expanduser(), {kind.__name__ for kind in kinds}) if path else None
         if reader is None:
             raise InputError(_unknown(spec, name, entries, {kind.__name__ for kind in kinds} != {"Table"}))

@@ -3,7 +3,8 @@
 Each lists frames with a picture and its camera-to-world matrix in OpenGL axes. The opening angle `camera_angle_x` of
 the NeRF scenes, or `fl_x fl_y cx cy` in pixels of the tools that came after it, says how the lens sees, for all frames
 or for one. `blender:DIR@400` scales the pictures so that their longer side has 400 pixels. Where sizes differ, all are
-scaled to that of most. A picture that stands elsewhere is found by an absolute path.
+scaled to that of most. A picture that stands elsewhere is found by an absolute path. With `blender:DIR@skip-missing`
+frames whose pictures are not there are left out.
 
 Mildenhall, Srinivasan, Tancik, Barron, Ramamoorthi and Ng, NeRF: Representing Scenes as Neural Radiance Fields for
 View Synthesis, 2020. arXiv:2003.08934
@@ -18,9 +19,9 @@ import torch
 
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
-from mpcli.kit.datasets.files import inside, located_with_size, near_miss, read_json, there
+from mpcli.kit.datasets.files import SKIP_MISSING, inside, located_with_size, near_miss, read_json, there
 from mpcli.kit.datasets.lenses import Lens, undistort
-from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures
+from mpcli.kit.datasets.scenes import bounds_of_views, longer_side, picture_sizes, read_pictures, tell_skipped
 from mpcli.kit.datasets.split import Split
 from mpcli.kit.datasets.types import Pictures, Scene, every_eighth
 from mpcli.notices import notice
@@ -47,6 +48,7 @@ def blender(argument: str) -> Scene:
         InputError: a file or picture is missing or damaged, a matrix is no rotation and position, or a lens is
             unknown.
     """
+    skip, argument = argument.endswith(SKIP_MISSING), argument.removesuffix(SKIP_MISSING)
     named = Path(argument).expanduser()
     one = named if named.name == "transforms.json" and there(named) else None
     folder, longest = located_with_size("blender", str(named.parent) if one else argument)
@@ -62,7 +64,7 @@ def blender(argument: str) -> Scene:
     frames: list[Frame] = []
     parts: dict[str, torch.Tensor] = {}
     for part, path in files.items():
-        found, split = _read_frames(path, folder)
+        found, split = _read_frames(path, folder, skip)
         if split and len(files) == 1:
             parts |= split
         else:
@@ -198,27 +200,33 @@ class Frame:
         return value
 
 
-def _read_frames(path: Path, folder: Path) -> tuple[list[Frame], dict[str, torch.Tensor]]:
+def _read_frames(path: Path, folder: Path, skip: bool) -> tuple[list[Frame], dict[str, torch.Tensor]]:
     """The frames, and the split that the file itself may name."""
     tree = read_json(path)
     frames = tree.get("frames")
     if not isinstance(frames, list) or not frames:
         raise InputError(f"{path}: has no frames; right would be a list of pictures with their matrices")
     shared = {key: value for key, value in tree.items() if key != "frames"}
+    gone: list[str] = []
+    if skip:
+        named = [entry["file_path"] for entry in frames if isinstance(entry, dict) and "file_path" in entry]
+        gone = [name for name in named if isinstance(name, str) and _find(name, path, folder) is None]
+        tell_skipped(gone, len(frames), path)
+        frames = [entry for entry in frames if not (isinstance(entry, dict) and entry.get("file_path") in gone)]
     read = [Frame(entry, shared, path, folder, number) for number, entry in enumerate(frames)]
     unknown = sorted({*shared, *(key for entry in frames for key in entry)} - USED - HARMLESS)
     if unknown:
         notice(f"{path}: {', '.join(unknown)[:200]} is not used")
-    return read, _named_split(path, tree, [entry["file_path"] for entry in frames])
+    return read, _named_split(path, tree, [entry["file_path"] for entry in frames], gone)
 
 
-def _named_split(path: Path, tree: dict[str, Any], names: list[str]) -> dict[str, torch.Tensor]:
+def _named_split(path: Path, tree: dict[str, Any], names: list[str], gone: list[str]) -> dict[str, torch.Tensor]:
     """The numbers of the frames that train_filenames, val_filenames and test_filenames name."""
     place = {name: number for number, name in enumerate(names)}
     parts = {}
     for part, key in FILENAMES.items():
         if key in tree:
-            listed = tree[key] if isinstance(tree[key], list) else [tree[key]]
+            listed = [name for name in (tree[key] if isinstance(tree[key], list) else [tree[key]]) if name not in gone]
             missing = [name for name in listed if not isinstance(name, str) or name not in place]
             if missing:
                 raise InputError(f"{path}: {key} names {missing[0]!r}, which no frame has; right would be a file_path")
@@ -231,7 +239,7 @@ def _named_split(path: Path, tree: dict[str, Any], names: list[str]) -> dict[str
     return parts
 
 
-def _picture(name: str, path: Path, folder: Path) -> Path:
+def _find(name: str, path: Path, folder: Path) -> Path | None:
     if Path(name).is_absolute() and "\0" not in name and there(Path(name)) and Path(name).is_file():
         return Path(name)
     # A path that Windows wrote has backslashes.
@@ -240,6 +248,12 @@ def _picture(name: str, path: Path, folder: Path) -> Path:
             found = inside(folder, spelt + suffix, path)
             if there(found) and found.is_file():
                 return found
+    return None
+
+
+def _picture(name: str, path: Path, folder: Path) -> Path:
+    if found := _find(name, path, folder):
+        return found
     near = near_miss(folder / name)
     hint = f"did you mean {near.name}?" if near else f"right would be a picture of that name in {folder}"
-    raise InputError(f"{path}: there is no picture {name}; {hint}")
+    raise InputError(f"{path}: there is no picture {name}; {hint}, or blender:DIR{SKIP_MISSING} to leave it out")

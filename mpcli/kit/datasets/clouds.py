@@ -1,4 +1,4 @@
-"""`points:FILE`: a point cloud in PLY, PCD, XYZ, PTS, NPZ, NPY or OBJ.
+"""`points:FILE`: a point cloud in PLY, PCD, XYZ, PTS, NPZ, NPY or OBJ, or the vertices of a mesh.
 
 Normals and colours are kept where the file has them. Of a mesh file the vertices are the points.
 
@@ -49,6 +49,7 @@ def points(argument: str) -> Points:
         ".npz": _read_npz,
         ".npy": _read_npy,
         ".obj": _read_obj,
+        **dict.fromkeys((".stl", ".off", ".glb", ".gltf"), _read_mesh),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -425,6 +426,12 @@ def _three(array: np.ndarray, what: str, path: Path) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {what} is {array.dtype} {list(array.shape)}; right would be numbers [N, 3]")
     return array
+
+
+def _read_mesh(path: Path) -> Columns:
+    from mpcli.kit.datasets.meshes import mesh  # which reads PLY with what is here
+
+    return {"xyz": np.asarray(mesh(str(path)).vertices)}
 
 
 def _read_obj(path: Path) -> Columns:

@@ -3,7 +3,8 @@
 The model lies in DIR/sparse/0, DIR/sparse, DIR/bin, DIR/txt or DIR itself, the pictures in DIR/images. Every eighth
 picture, in the order of their names, is for testing. `colmap:DIR@640` scales the pictures so that their longer side
 has 640 pixels; where sizes differ, all are scaled to that of most. Pictures of lenses that distort are resampled to
-those of a pinhole (`mpcli.kit.datasets.lenses`).
+those of a pinhole (`mpcli.kit.datasets.lenses`). With `colmap:DIR@skip-missing` views whose pictures are not there are
+left out.
 
 Schoenberger and Frahm, Structure-from-Motion Revisited, CVPR 2016.
 """
@@ -11,7 +12,7 @@ Schoenberger and Frahm, Structure-from-Motion Revisited, CVPR 2016.
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,16 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras, opencv_to_opengl
-from mpcli.kit.datasets.files import inside, located_with_size, read_bytes, read_text
+from mpcli.kit.datasets.files import SKIP_MISSING, inside, located_with_size, read_bytes, read_text
 from mpcli.kit.datasets.lenses import MODELS, NUMBERED, RIGHT_MODEL, Lens, count, undistort
-from mpcli.kit.datasets.scenes import bounds_of_points, bounds_of_views, longer_side, picture_sizes, read_pictures
+from mpcli.kit.datasets.scenes import (
+    bounds_of_points,
+    bounds_of_views,
+    longer_side,
+    picture_sizes,
+    read_pictures,
+    tell_skipped,
+)
 from mpcli.kit.datasets.types import Pictures, Points, Scene, every_eighth
 from mpcli.notices import notice
 
@@ -38,6 +46,15 @@ class Model:
     xyz: Float[Tensor, "points 3"]
     colours: Float[Tensor, "points 3"]
 
+    def of(self, views: list[int]) -> "Model":
+        """Some of the pictures, and all points."""
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in views),
+            lenses=tuple(self.lenses[i] for i in views),
+            world_to_camera=self.world_to_camera[views],
+        )
+
 
 def colmap(argument: str) -> Scene:
     """The registered pictures, undistorted, with their cameras and points.
@@ -45,6 +62,7 @@ def colmap(argument: str) -> Scene:
     Raises:
         InputError: the model or a picture is missing or damaged, or a lens model is unknown.
     """
+    skip, argument = argument.endswith(SKIP_MISSING), argument.removesuffix(SKIP_MISSING)
     folder, longest = located_with_size("colmap", argument)
     place = find_model(folder)
     model = read_model(place)
@@ -52,6 +70,10 @@ def colmap(argument: str) -> Scene:
     paths = [inside(pictures, name, place) for name in model.names]
     if not pictures.is_dir():
         raise InputError(f"{folder}: has no folder images; right would be {pictures} with {paths[0].name} in it")
+    if skip:
+        kept = [i for i, path in enumerate(paths) if path.is_file()]
+        tell_skipped([path.name for path in paths if not path.is_file()], len(paths), place)
+        model, paths = model.of(kept), [paths[i] for i in kept]
     sizes, usual, mode = picture_sizes(paths)
     for path, lens, found in zip(paths, model.lenses, sizes, strict=True):
         # Pictures are often scaled after the reconstruction; they then keep their proportions.

@@ -24,6 +24,8 @@ from mpcli.errors import InputError
 from mpcli.kit.limits import afford
 from mpcli.notices import notice
 
+SKIP_MISSING = "@skip-missing"  # behind the folder of a scene: views whose picture is not there are left out
+
 # Deflate, in PNG as in gzip, cannot shrink anything further than this.
 MAX_RATIO = 1032
 

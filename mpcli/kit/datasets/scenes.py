@@ -9,10 +9,23 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from mpcli.errors import InputError
 from mpcli.kit.cameras import Cameras
 from mpcli.kit.datasets.files import has_alpha, open_image, read_image
 from mpcli.kit.datasets.types import Pictures
 from mpcli.notices import notice
+
+
+def tell_skipped(names: list[str], count: int, source: Path) -> None:
+    """Say which of `count` views are left out for want of their pictures.
+
+    Raises:
+        InputError: all of them are.
+    """
+    if len(names) == count:
+        raise InputError(f"{source}: none of its {count} pictures is there; right would be the folder that has them")
+    if names:
+        notice(f"{source}: {len(names)} of {count} pictures are not there, {names[0]} first, and are left out")
 
 
 def picture_sizes(paths: list[Path]) -> tuple[list[tuple[int, int]], tuple[int, int], str]:
