@@ -98,8 +98,8 @@ def _packed(save: Callable[..., None], *args: Any, **named: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _png(size: int = 4, mode: str = "RGB", kind: str = "PNG") -> bytes:
-    return _packed(lambda buffer: Image.new(mode, (size, size), 70).save(buffer, kind))
+def _png(size: int = 4, mode: str = "RGB", kind: str = "PNG", shade: int = 70) -> bytes:
+    return _packed(lambda buffer: Image.new(mode, (size, size), shade).save(buffer, kind))
 
 
 def _path(name: str, kind: type, of: str) -> Callable[[Path], Any]:
@@ -207,6 +207,7 @@ def readers() -> list[Reader]:
         *map(_mesh, ("obj", "ply", "glb", "stl", "off")),
         _cloud("p.ply", trimesh.PointCloud(xyz).export(file_type="ply")),
         _cloud("p.xyz", text),
+        _cloud("p.pts", b"10\n" + text),
         _cloud("p.npy", _packed(np.save, xyz)),
         _cloud("p.npz", _packed(np.savez_compressed, xyz=xyz)),
         _cloud("p.obj", b"".join(b"v " + line + b"\n" for line in text.splitlines())),
@@ -219,6 +220,8 @@ def readers() -> list[Reader]:
         *map(_cifar, ("data_batch_1", "batches.meta")),
         _pictures("a.png", _png()),
         _pictures("a.jpg", _png(kind="JPEG")),
+        *(_pictures(f"a.{kind.lower()}", _png(kind=kind)) for kind in ("BMP", "GIF", "TIFF", "WEBP", "PPM")),
+        _pictures("b.png", _png(mode="I;16", shade=20_000)),
         *map(_body, ("b.npz", "b.pkl")),
         Reader("motion", {"m.npz": motion}, "m.npz", lambda f: read_motion(f / "m.npz")),
         Reader("joints", {"j.npz": joints}, "j.npz", lambda f: keypoints.read_joints(f / "j.npz")),

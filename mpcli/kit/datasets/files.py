@@ -7,6 +7,7 @@ No size, count or path in a file is believed before it is held against the file 
 import contextlib
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -25,6 +26,8 @@ from mpcli.kit.limits import afford
 from mpcli.notices import notice
 
 SKIP_MISSING = "@skip-missing"  # behind the folder of a scene: views whose picture is not there are left out
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs it raises too, and is told in our sentence
 
 # Deflate, in PNG as in gzip, cannot shrink anything further than this.
 MAX_RATIO = 1032
@@ -295,11 +298,15 @@ def open_image(path: Path) -> Image.Image:
     pixels, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         image = Image.open(path, formats=_FORMATS)
-        frames = getattr(image, "n_frames", 1)
     except Exception as error:
         raise InputError(f"{path}: is no picture of a known format; right would be {PICTURES}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = pixels
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:
+        image.close()
+        raise InputError(f"{path}: is damaged ({_reason(error)}); right would be a whole picture") from error
     if frames > 1:
         notice(f"{path}: has {frames} frames, of which the first is read")
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
