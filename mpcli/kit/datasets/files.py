@@ -287,7 +287,7 @@ def _decimal_commas(text: str) -> bool:
 
 
 def open_image(path: Path) -> Image.Image:
-    """A picture, its size known and its pixels not yet read; of an animation, its first frame, which is told.
+    """A picture, its size known and its pixels not yet read.
 
     Raises:
         InputError: it is none, has 32 bits a channel, or claims more pixels than its file can hold.
@@ -302,13 +302,6 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(f"{path}: is no picture of a known format; right would be {PICTURES}") from error
     finally:
         Image.MAX_IMAGE_PIXELS = pixels
-    try:
-        frames = getattr(image, "n_frames", 1)
-    except Exception as error:
-        image.close()
-        raise InputError(f"{path}: is damaged ({_reason(error)}); right would be a whole picture") from error
-    if frames > 1:
-        notice(f"{path}: has {frames} frames, of which the first is read")
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
         image.close()
         raise InputError(f"{path}: has 32 bits a channel; right would be 8 or 16")
@@ -360,13 +353,16 @@ def one_size(sizes: dict[Path, tuple[int, int]], hint: str = "") -> tuple[int, i
 def read_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
     """The picture as "L", "RGB" or "RGBA"; `upright` turns it as its camera noted.
 
-    Where alpha is not asked for, a transparent picture is laid on white. Of 16 bits the upper 8 are kept.
+    Where alpha is not asked for, a transparent picture is laid on white. Of 16 bits the upper 8 are
+    kept, and of an animation the first frame, which is told.
 
     Raises:
         InputError: it is no picture of a known format, is damaged, or has 16 bits of which the upper 8 say nothing.
     """
     with open_image(path) as image:
         try:
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                notice(f"{path}: has {frames} frames, of which the first is read")
             image.load()
             found = ImageOps.exif_transpose(image) if upright and image.format in _TURNED else image
             if found.mode.startswith("I"):
