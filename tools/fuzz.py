@@ -172,6 +172,12 @@ def _pictures(name: str, data: bytes) -> Reader:
     return Reader(f"images {name}", parts, name, lambda f: datasets.load(f"images:{f}@4", datasets.Images))
 
 
+def _table(name: str, delimiter: str) -> Reader:
+    lines = [["a", "b", "kind"], *([str(i), f"{i / 7:.3f}", "yes" if i % 2 else "no"] for i in range(12))]
+    text = "\n".join(delimiter.join(line) for line in lines).encode()
+    return Reader(f"table {name}", {name: text}, name, _path(name, datasets.Table, "table"))
+
+
 def _body(name: str) -> Reader:
     values = {
         "v_template": np.eye(3), "shapedirs": np.zeros((3, 3, 1)), "posedirs": np.zeros((3, 3, 9)),
@@ -222,6 +228,8 @@ def readers() -> list[Reader]:
         _pictures("a.jpg", _png(kind="JPEG")),
         *(_pictures(f"a.{kind.lower()}", _png(kind=kind)) for kind in ("BMP", "GIF", "TIFF", "WEBP", "PPM")),
         _pictures("b.png", _png(mode="I;16", shade=20_000)),
+        _table("t.csv", ","),
+        _table("t.tsv", "\t"),
         *map(_body, ("b.npz", "b.pkl")),
         Reader("motion", {"m.npz": motion}, "m.npz", lambda f: read_motion(f / "m.npz")),
         Reader("joints", {"j.npz": joints}, "j.npz", lambda f: keypoints.read_joints(f / "j.npz")),

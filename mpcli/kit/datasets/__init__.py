@@ -73,8 +73,11 @@ def _read(spec: str, kinds: tuple[type, ...]) -> Any:
         whole = spec.removesuffix(SKIP_MISSING)
         path = next((p for p in (spec, whole, whole.rpartition("@")[0]) if p and there(Path(p).expanduser())), None)
         reader = _reader_of_path(Path(path).expanduser(), {kind.__name__ for kind in kinds}) if path else None
+        if path and reader is None:
+            what = "a folder" if Path(path).expanduser().is_dir() else "a file of another name"
+            raise InputError(f"{path}: is {what}; right would be a .csv or .tsv file, or table:FILE")
         if reader is None:
-            raise InputError(_unknown(spec, name, entries, {kind.__name__ for kind in kinds} != {"Table"}))
+            raise InputError(_unknown(spec, name, entries))
         name, argument = reader, spec
     entry = entries[name]
     try:
@@ -97,6 +100,8 @@ def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
         from mpcli.kit.datasets.meshes import has_faces
 
         return "mesh" if has_faces(path) else "points"
+    if "Table" in kinds and path.suffix.lower() in (".csv", ".tsv"):
+        return "table"
     readers = {"Images": "images", "Points": "points", "Trimesh": "mesh"}
     return next((reader for kind, reader in readers.items() if kind in kinds), None)
 
@@ -115,11 +120,11 @@ def _entries() -> dict[str, importlib.metadata.EntryPoint]:
     return found
 
 
-def _unknown(spec: str, name: str, entries: dict[str, importlib.metadata.EntryPoint], path_allowed: bool) -> str:
-    near = near_miss(Path(spec).expanduser()) if path_allowed and ("/" in spec or "." in spec or "\\" in spec) else None
+def _unknown(spec: str, name: str, entries: dict[str, importlib.metadata.EntryPoint]) -> str:
+    near = near_miss(Path(spec).expanduser()) if "/" in spec or "." in spec or "\\" in spec else None
     if near:
         return f"there is no file or folder {spec}: did you mean {near}?"
     close = difflib.get_close_matches(name, entries, n=3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(sorted(entries))}"
-    looks_like_path = path_allowed and ("/" in spec or "." in spec)
+    looks_like_path = "/" in spec or "." in spec
     return f"there is no {'file or folder' if looks_like_path else 'dataset'} {spec}: {hint}"

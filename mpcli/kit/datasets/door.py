@@ -41,7 +41,9 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, (Points, Scene, Split)):
             yield from _whole(where, value)
         if isinstance(value, Images):
-            yield from _labels(value)
+            yield from _labels("labels", value.labels, value.classes, value)
+        if isinstance(value, Table):
+            yield from _targets(value)
 
 
 def _numbers(where: str, x: Tensor) -> Iterator[tuple[str, str, str]]:
@@ -97,13 +99,31 @@ def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str,
                 yield part, f"is of shape {shape} and train of {shapes['train']}", "one shape"
 
 
-def _labels(images: Images) -> Iterator[tuple[str, str, str]]:
-    if images.labels is None:
+def _labels(
+    where: str, labels: Split[Tensor] | None, classes: tuple[str, ...], data: Split[Any]
+) -> Iterator[tuple[str, str, str]]:
+    if labels is None:
         return
-    for part, labels in images.labels.parts().items():
-        pictures = len(images.parts()[part])
-        if labels.dtype != torch.int64 or labels.shape != (pictures,):
-            yield f"labels {part}", f"is {list(labels.shape)} of {labels.dtype}", f"int64 [{pictures}], one a picture"
-        elif labels.min() < 0 or labels.max() >= len(images.classes):
-            found = f"{int(labels.min())} to {int(labels.max())}"
-            yield f"labels {part}", f"goes from {found} with {len(images.classes)} classes", "numbers of `classes`"
+    for part, numbers in labels.parts().items():
+        examples = len(data.parts()[part])
+        if numbers.dtype != torch.int64 or numbers.shape != (examples,):
+            right = f"int64 [{examples}], one an example"
+            yield f"{where} {part}", f"is {list(numbers.shape)} of {numbers.dtype}", right
+        elif numbers.min() < 0 or numbers.max() >= len(classes):
+            found = f"{int(numbers.min())} to {int(numbers.max())}"
+            yield f"{where} {part}", f"goes from {found} with {len(classes)} classes", "numbers of `classes`"
+
+
+def _targets(table: Table) -> Iterator[tuple[str, str, str]]:
+    width = table.train.shape[1]
+    if table.columns and len(table.columns) != width:
+        yield "columns", f"names {len(table.columns)} of {width} columns", "a name each"
+    if table.targets is None:
+        return
+    if table.classes:
+        yield from _labels("targets", table.targets, table.classes, table)
+        return
+    for part, numbers in table.targets.parts().items():
+        rows = len(table.parts()[part])
+        if numbers.dtype != torch.float32 or numbers.shape != (rows,):
+            yield f"targets {part}", f"is {list(numbers.shape)} of {numbers.dtype}", f"float32 [{rows}], one a row"

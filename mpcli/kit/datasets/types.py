@@ -82,13 +82,23 @@ class Images(Split[Pictures]):
 
 @dataclass(frozen=True)
 class Table(Split[Tensor]):
-    """Rows [N, D] of D numbers each."""
+    """Rows [N, D] of D numbers each.
 
+    Targets [N], where there are any, are float32 numbers, or number the names in `classes`. `columns` names the
+    columns, and `target` the targets; a table of points has no names.
+    """
+
+    targets: Split[Tensor] | None = field(default=None, kw_only=True)
+    classes: tuple[str, ...] = field(default=(), kw_only=True)
+    columns: tuple[str, ...] = field(default=(), kw_only=True)
+    target: str = field(default="", kw_only=True)
     name: str = field(default="table", kw_only=True)
 
     def describe(self, of: str = "rows") -> str:
-        """One line: how many rows each part of the split has, and of how many columns."""
-        return super().describe(f"{of} of {self.train.shape[1]}")
+        """One line: how many rows each part of the split has, of how many columns, and what is to be told of them."""
+        kind = f"one of {len(self.classes)} classes" if self.classes else "a number"
+        aim = f", target {self.target} ({kind})" if self.target else ""
+        return super().describe(f"{of} of {self.train.shape[1]}{aim}")
 
 
 @dataclass(frozen=True)
