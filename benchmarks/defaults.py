@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "data" / "mpcli_data" / "defaults.json"
 WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page whose figure is asked for
 REAL = {
+    "perceptron": ("--data", "mnist:{}/mnist"),
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
     "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),

@@ -1,0 +1,4 @@
+"""Chapter 1. Networks: from the perceptron to what every later chapter is built of.
+
+perceptron: a line moved by its mistakes
+"""
