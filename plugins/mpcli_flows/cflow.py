@@ -11,7 +11,9 @@ pair carries over how that pair's second picture was drawn.
 
 A pair is one picture, x_A its left half and x_B its right one: any pictures will do (the right half of a digit from its
 left), and folders of pairs side by side, as image-to-image translation has them, are read as they are with
-`--data images:DIR`. `--direction right_to_left` exchanges the two.
+`--data images:DIR`. `--direction right_to_left` exchanges the two. The networks look a few pixels far, and are given
+k_A twice, as it is and mirrored: what belongs together stands in one place in a pair of views, and beside the common
+border in two halves.
 
 Pumarola, Popov, Moreno-Noguer and Ferrari, C-Flow: Conditional Generative Flow Models for Images and 3D Point Clouds,
 2020. arXiv:1912.07009
@@ -63,11 +65,11 @@ class Step(nn.Module):
     def __init__(self, channels: int, given: int, cfg: Config):
         super().__init__()
         self.norm, self.mix = ActNorm(channels), LUConv1x1(channels)
-        net = ConvNet(channels // 2 + given, cfg.channels, 1, channels, cfg.dropout)
+        net = ConvNet(channels // 2 + 2 * given, cfg.channels, 1, channels, cfg.dropout)
         self.coupling = ConditionalCoupling(net, (channels // 2, channels // 2), False, LIMIT, SIGHT)
 
     def forward(self, z: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        h, coupled = self.coupling(z, given)
+        h, coupled = self.coupling(z, both_ways(given))
         h, mixed = self.mix(h)
         x, scaled = self.norm(h)
         return x, mixed + scaled + coupled
@@ -75,8 +77,13 @@ class Step(nn.Module):
     def inverse(self, x: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         h, scaled = self.norm.inverse(x)
         h, mixed = self.mix.inverse(h)
-        z, coupled = self.coupling.inverse(h, given)
+        z, coupled = self.coupling.inverse(h, both_ways(given))
         return z, scaled + mixed + coupled
+
+
+def both_ways(state: Tensor) -> Tensor:  # [B, G, H, W] -> [B, 2G, H, W]
+    """A state as it is, for pairs that agree place by place, and mirrored, for halves that meet at a border."""
+    return torch.cat((state, state.flip(3)), 1)
 
 
 class Steps(nn.Module):
