@@ -203,7 +203,7 @@ def test_ours_keep_their_names_and_a_broken_one_breaks_nothing_else(installed):
 
 def test_names_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"there is no dataset digts: did you mean digits\b"):
+    with pytest.raises(InputError, match=r"there is no dataset digts: did you mean digits or diabetes\?"):
         datasets.load("digts", Images)
     with pytest.raises(InputError, match=r"there is no dataset xyzzy: there are .*blender, .*mnist"):
         datasets.load("xyzzy", Scene)

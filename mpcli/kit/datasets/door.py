@@ -41,9 +41,11 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, (Points, Scene, Split)):
             yield from _whole(where, value)
         if isinstance(value, Images):
-            yield from _labels("labels", value.labels, value.classes, value)
+            yield from _beside(value, "labels", value.labels, torch.int64, value.classes)
         if isinstance(value, Table):
-            yield from _targets(value)
+            yield from _columns(value)
+            kind = torch.int64 if value.classes else torch.float32
+            yield from _beside(value, "targets", value.targets, kind, value.classes)
 
 
 def _numbers(where: str, x: Tensor) -> Iterator[tuple[str, str, str]]:
@@ -99,31 +101,21 @@ def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str,
                 yield part, f"is of shape {shape} and train of {shapes['train']}", "one shape"
 
 
-def _labels(
-    where: str, labels: Split[Tensor] | None, classes: tuple[str, ...], data: Split[Any]
-) -> Iterator[tuple[str, str, str]]:
-    if labels is None:
-        return
-    for part, numbers in labels.parts().items():
-        examples = len(data.parts()[part])
-        if numbers.dtype != torch.int64 or numbers.shape != (examples,):
-            right = f"int64 [{examples}], one an example"
-            yield f"{where} {part}", f"is {list(numbers.shape)} of {numbers.dtype}", right
-        elif numbers.min() < 0 or numbers.max() >= len(classes):
-            found = f"{int(numbers.min())} to {int(numbers.max())}"
-            yield f"{where} {part}", f"goes from {found} with {len(classes)} classes", "numbers of `classes`"
-
-
-def _targets(table: Table) -> Iterator[tuple[str, str, str]]:
+def _columns(table: Table) -> Iterator[tuple[str, str, str]]:
     width = table.train.shape[1]
     if table.columns and len(table.columns) != width:
         yield "columns", f"names {len(table.columns)} of {width} columns", "a name each"
-    if table.targets is None:
-        return
-    if table.classes:
-        yield from _labels("targets", table.targets, table.classes, table)
-        return
-    for part, numbers in table.targets.parts().items():
-        rows = len(table.parts()[part])
-        if numbers.dtype != torch.float32 or numbers.shape != (rows,):
-            yield f"targets {part}", f"is {list(numbers.shape)} of {numbers.dtype}", f"float32 [{rows}], one a row"
+
+
+def _beside(
+    data: Split[Any], where: str, values: Split[Tensor] | None, kind: torch.dtype, classes: tuple[str, ...]
+) -> Iterator[tuple[str, str, str]]:
+    """Faults of what stands beside the examples, one value each; whole numbers are those of classes."""
+    for part, numbers in (values.parts() if values else {}).items():
+        examples = len(data.parts()[part])
+        if numbers.dtype != kind or numbers.shape != (examples,):
+            right = f"{str(kind).removeprefix('torch.')} [{examples}], one an example"
+            yield f"{where} {part}", f"is {list(numbers.shape)} of {numbers.dtype}", right
+        elif kind == torch.int64 and (numbers.min() < 0 or numbers.max() >= len(classes)):
+            found = f"{int(numbers.min())} to {int(numbers.max())}"
+            yield f"{where} {part}", f"goes from {found} with {len(classes)} classes", "numbers of `classes`"
