@@ -22,6 +22,7 @@ TARGET = ROOT / "data" / "mpcli_data" / "defaults.json"
 WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page whose figure is asked for
 REAL = {
     "perceptron": ("--data", "mnist:{}/mnist"),
+    "maximum_likelihood": ("--data", "breast_cancer", "--prior", "gaussian"),
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
     "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),
@@ -57,8 +58,8 @@ def main() -> None:
     for page in asked.pages or [name for name, p in pages().items() if set(WORK) & set(p.verbs)]:
         entry = {"embedded": measured(page)}
         if asked.real and page in REAL:
-            option, value = REAL[page]
-            entry["real"] = measured(page, option, value.format(Path(asked.real).resolve()))
+            folder = Path(asked.real).resolve()
+            entry["real"] = measured(page, *(option.format(folder) for option in REAL[page]))
         known = json.loads(TARGET.read_text()) if TARGET.exists() else {}
         known[page] = known.get(page, {}) | entry
         order = [name for name in pages() if name in known]

@@ -1,4 +1,5 @@
 """Chapter 1. Networks: from the perceptron to what every later chapter is built of.
 
 perceptron: a line moved by its mistakes
+maximum_likelihood: a distribution, its parameters, and -log p as the loss
 """

@@ -28,6 +28,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from mpcli.run import Run, Trained, watched
+from mpcli_nets.kit.rows import Standard
 from mpcli_nets.perceptron.equations import gradcheck as gradcheck
 from mpcli_nets.perceptron.examples import TwoClasses, two_classes
 from mpcli_nets.perceptron.pictures import lines, pixels, view
@@ -44,23 +45,12 @@ class Perceptron(nn.Module):
 
     w: Tensor
     b: Tensor
-    centre: Tensor
-    scale: Tensor
 
     def __init__(self, cfg: Config, dim: int):
         super().__init__()
-        for name, start in (("w", 0.0), ("centre", 0.0), ("scale", 1.0)):
-            self.register_buffer(name, torch.full((dim,), start, dtype=torch.float64))
+        self.inputs = Standard(dim)  # [N, D] as they come -> [N, D] as w sees them
+        self.register_buffer("w", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("b", torch.zeros((), dtype=torch.float64))
-
-    def standardise(self, x: Tensor) -> None:
-        """Measure what `inputs` subtracts and divides by; a column that is constant is left."""
-        self.centre.copy_(x.double().mean(0))
-        deviation = x.double().std(0, correction=0)
-        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
-
-    def inputs(self, x: Tensor) -> Tensor:  # [N, D] as they come -> [N, D] as w sees them
-        return (x.double() - self.centre) / self.scale
 
     def activation(self, x: Tensor) -> Tensor:  # [N, D] -> w^T x + b [N]
         return x @ self.w + self.b
@@ -96,7 +86,7 @@ def train(cfg: Config, run: Run, data: Data = "digits", classes: Classes = "") -
     run.say(examples.describe())
     model = Perceptron(cfg, examples.train.shape[1]).to(run.device)
     if examples.standardised:
-        model.standardise(examples.train)
+        model.inputs.measure(examples.train)
     x, t = model.inputs(examples.train), examples.targets.train
     # The state at the end of each pass: where it comes back, the passes between go on for ever.
     states: list[str] = []

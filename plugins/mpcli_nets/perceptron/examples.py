@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit import datasets
-from mpcli.kit.datasets import Images, Split, Table
+from mpcli.kit.datasets import Split
+from mpcli_nets.kit.rows import classified, rows
 
 POINTS = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
 TRUTH = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}
@@ -60,16 +60,8 @@ def _points(name: str, classes: str) -> TwoClasses:
 
 
 def _loaded(data: str, classes: str) -> TwoClasses:
-    given = datasets.load(data, Table, Images)
-    rows: dict[str, Tensor]
-    if isinstance(given, Images):
-        if given.labels is None:
-            raise InputError(f"{data}: has no classes; right would be pictures of two classes or more")
-        rows, labels = {part: x[:].flatten(1) for part, x in given.parts().items()}, given.labels.parts()
-        names, columns = given.classes, tuple(f"pixel{i}" for i in range(rows["train"].shape[1]))
-    else:
-        rows, (names, labels) = given.parts(), _classes_of(data, given)
-        columns = given.columns or tuple(f"x{i + 1}" for i in range(given.train.shape[1]))
+    given = classified(data, rows(data), most=2)
+    names, labels = given.classes, given.targets.parts()
     pair = tuple(name.strip() for name in classes.split(",")) if classes else names[:2]
     if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(names):
         right = f"two of {', '.join(names[:20])}" if len(names) > 1 else "data of two classes"
@@ -78,7 +70,7 @@ def _loaded(data: str, classes: str) -> TwoClasses:
     x, t = [], []
     for part, label in labels.items():
         chosen = (label == numbers[0]) | (label == numbers[1])
-        x.append(rows[part][chosen])
+        x.append(given.parts()[part][chosen])
         t.append((label[chosen] == numbers[1]).long())
         if not chosen.any():
             raise InputError(
@@ -88,24 +80,8 @@ def _loaded(data: str, classes: str) -> TwoClasses:
         *x,
         targets=Split(*t),
         classes=(pair[0], pair[1]),
-        columns=columns,
-        shape=given.shape if isinstance(given, Images) else None,
-        standardised=isinstance(given, Table),
+        columns=given.columns,
+        shape=given.shape,
+        standardised=given.shape is None,
         name=given.name,
     )
-
-
-def _classes_of(data: str, table: Table) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """Names and numbers of the classes of a table; two different numbers are classes too."""
-    if table.targets is None:
-        raise InputError(
-            f"{data}: its rows have no target; right would be a table with two classes, such as breast_cancer"
-        )
-    parts = table.targets.parts()
-    if table.classes:
-        return table.classes, parts
-    values = torch.cat(list(parts.values())).unique()
-    if len(values) != 2:
-        found = f"{len(values)} different numbers" if len(values) > 1 else "one number"
-        raise InputError(f"{data}: its target {table.target} is {found}; right would be two classes")
-    return tuple(f"{value:g}" for value in values.tolist()), {p: (y == values[1]).long() for p, y in parts.items()}
