@@ -22,7 +22,7 @@ TARGET = ROOT / "data" / "mpcli_data" / "defaults.json"
 WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page whose figure is asked for
 REAL = {
     "perceptron": ("--data", "mnist:{}/mnist"),
-    "maximum_likelihood": ("--data", "breast_cancer", "--prior", "gaussian"),
+    "maximum_likelihood": ("--prior", "gaussian", "--data", "breast_cancer"),
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
     "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),
