@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from typing import Any
+from typing import Any, Literal
 
 from mpcli.execute import Done
 from mpcli.progress import tell
@@ -17,12 +17,18 @@ def report(done: Done, as_json: bool, quiet: bool) -> None:
 
 
 def report_evaluations(groups: list[list[Done]], as_json: bool) -> None:
-    """One table of evaluated runs; behind the seeds of a run, their median. With `as_json` an object a row."""
+    """One table of evaluated runs, with an object a row where it is `as_json`.
+
+    Behind the seeds of a run stands their median, and behind several runs of one page, folds say, the mean of all.
+    """
     rows = []
     for group in groups:
         rows += [_object(done) for done in group]
         if len(group) > 1:
-            rows.append(_median(group))
+            rows.append(_summary(group, "median", str(group[0].directory.parent)))
+    alone = [group[0] for group in groups if len(group) == 1]
+    if len(alone) == len(groups) > 1 and len({done.record["page"] for done in alone}) == 1:
+        rows.append(_summary(alone, "mean", alone[0].record["page"]))
     if as_json:
         print("\n".join(map(json.dumps, rows)))
     else:
@@ -39,15 +45,16 @@ def _object(done: Done) -> dict[str, Any]:
     }
 
 
-def _median(group: list[Done]) -> dict[str, Any]:
+def _summary(group: list[Done], name: Literal["mean", "median"], of: str) -> dict[str, Any]:
+    """What several runs have on average, in place of a run."""
     results = [done.record["result"] for done in group]
-    shared = [name for name in results[0] if all(name in result for result in results)]
-    run = str(group[0].directory.parent)
+    shared = [metric for metric in results[0] if all(metric in result for result in results)]
+    average = statistics.fmean if name == "mean" else statistics.median
     return {
-        "run": run,
-        "subject": f"{run} (median)",
+        "run": of,
+        "subject": f"{of} ({name})",
         "artifacts": [],
-        "metrics": {name: statistics.median(result[name] for result in results) for name in shared},
+        "metrics": {metric: average([result[metric] for result in results]) for metric in shared},
         "seconds": round(sum(done.record["seconds"] for done in group), 3),
     }
 

@@ -134,11 +134,12 @@ def test_evaluate_compares_runs_in_one_table(toy, mpcli):
     alone = mpcli("evaluate", first, "--json").json
     assert alone["subject"] == alone["run"] == str(first)
     doubled = [json.loads(line) for line in mpcli("evaluate", first, second, "--scale", 2, "--json").out.splitlines()]
-    assert [row["subject"] for row in doubled] == [str(first), str(second)]
+    assert [row["subject"] for row in doubled] == [str(first), str(second), "toy (mean)"]
+    assert doubled[2]["metrics"]["loss"] == pytest.approx(sum(row["metrics"]["loss"] for row in doubled[:2]) / 2)
     assert doubled[0]["metrics"]["loss"] == pytest.approx(2 * alone["metrics"]["loss"])
     table = [line.split() for line in mpcli("evaluate", first, second, "--quiet").out.splitlines()]
     assert table[0] == ["run", "loss"]
-    assert [row[0] for row in table[1:]] == [str(first), str(second)]
+    assert [row[0] for row in table[1:]] == [str(first), str(second), "toy"]
     assert float(table[1][1]) == pytest.approx(alone["metrics"]["loss"], rel=1e-5)
 
 
