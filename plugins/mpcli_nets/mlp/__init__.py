@@ -50,7 +50,7 @@ KEEP = 0.7  # of hidden values, for pictures
 
 @dataclass(frozen=True)
 class Config:
-    hidden: Annotated[tuple[int, ...], "units of each hidden layer"] = (256, 256)
+    hidden: Annotated[tuple[int, ...], "units of each hidden layer (0 for no such layer)", Ge(0)] = (256, 256)
     activation: Annotated[Name, "f, between the layers"] = "relu"
     keep: Annotated[
         float | None,
@@ -74,7 +74,7 @@ class MLP(nn.Module):
         self.activation = ACTIVATIONS[cfg.activation]
         self.inputs, self.units = Standard(width), Standard(1)
         self.register_buffer("s", torch.ones(()))  # deviation of a Gaussian target, in units of `units`
-        sizes = (width, *cfg.hidden, outputs)
+        sizes = (width, *filter(None, cfg.hidden), outputs)
         self.stack = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         for layer in self.layers:
             nn.init.normal_(layer.weight, std=self.activation.gain * layer.in_features**-0.5)
