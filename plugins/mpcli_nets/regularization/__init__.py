@@ -44,16 +44,16 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class Config:
-    hidden: Annotated[tuple[int, ...], "units of each hidden layer (0 for no such layer)", Ge(0)] = (128, 128)
+    hidden: Annotated[tuple[int, ...], "units of each hidden layer (0 for no such layer)", Ge(0)] = (256, 256)
     activation: Annotated[Name, "f, between the layers"] = "relu"
     penalty: Annotated[Literal["none", "l1", "l2"], "on the weights"] = "l2"
-    strength: Annotated[float, "lambda of the penalty", Ge(0)] = 1e-3
-    dropout: Annotated[float, "p, the probability to KEEP a hidden value (torch's is 1 - p)", Gt(0), Le(1)] = 0.7
+    strength: Annotated[float, "lambda of the penalty", Ge(0)] = 1e-4
+    dropout: Annotated[float, "p, the probability to KEEP a hidden value (torch's is 1 - p)", Gt(0), Le(1)] = 0.8
     batchnorm: Annotated[bool, "normalise what each hidden layer sums up"] = False
     standardize: Annotated[bool, "inputs of tables, and targets that are numbers"] = True
     steps: Annotated[int, "training steps", Ge(1)] = 3000
     batch: Annotated[int, "examples a step", Ge(2)] = 64
-    lr: Annotated[float, "learning rate at the beginning; it falls to 0 in a line", Gt(0)] = 0.2
+    lr: Annotated[float, "learning rate at the beginning; it falls to 0 in a line", Gt(0)] = 0.5
 
 
 class Network(MLP):
