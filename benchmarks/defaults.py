@@ -23,7 +23,7 @@ WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page w
 REAL = {
     "perceptron": ("--data", "mnist:{}/mnist"),
     "maximum_likelihood": ("--prior", "gaussian", "--data", "breast_cancer"),
-    **{page: ("--data", "mnist:{}/mnist") for page in ("mlp", "regularization")},
+    **{page: ("--data", "mnist:{}/mnist") for page in ("mlp", "regularization", "ensemble")},
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
     "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),

@@ -4,4 +4,5 @@ perceptron: a line moved by its mistakes
 maximum_likelihood: a distribution, its parameters, and -log p as the loss
 mlp: layers, and backpropagation through them
 regularization: penalties, dropout, standardised inputs, batch normalisation
+ensemble: bootstraps, and models of several classes, averaged
 """

@@ -22,10 +22,11 @@ def last_way_alone(original):
     """Where a value is used twice, the last gradient takes the place of the sum."""
 
     def backward(loss):
+        right = original(loss)
         gradients = {loss: torch.ones_like(loss.value)}
-        for node in original(loss):
+        for node in right:
             for parent, pull in node.parents:
-                gradients[parent] = pull(gradients.get(node, original(loss)[node]))
+                gradients[parent] = pull(gradients.get(node, right[node]))
         return gradients
 
     return backward
