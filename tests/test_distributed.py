@@ -218,11 +218,12 @@ for line in json.loads(sys.argv[1]):
     code = cli.run(line)
     assert code == 0, (line, code)
 """
-IN_ORDER = {"perceptron"}  # learns from one example after the other: there is no batch to share out
+# Learns from one example after the other, from all of them in each step, or member by member: no batch to share out.
+UNSHARED = {"perceptron", "maximum_likelihood", "ensemble"}
 BATCH_TRAINED = [
     name
     for name, page in pages().items()
-    if page.distribution == "mpcli" and "train" in page.verbs and name not in IN_ORDER
+    if page.distribution == "mpcli" and "train" in page.verbs and name not in UNSHARED
 ]
 SAME = {
     "realnvp": ["--data", "moons"],
