@@ -2,8 +2,8 @@
 
     python benchmarks/depth.py
 
-`mlp` learns `function` with tanh, on its whole training set in every step; printed is the greatest error on a finer grid,
-the median of three seeds.
+`mlp` learns `function` with tanh, on its whole training set in every step; printed is the greatest error on a finer
+grid, the median of three seeds.
 """
 
 import json
@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 
 HIDDEN = {1: (400,), 2: (33, 33), 3: (23, 23, 23), 4: (19, 19, 19, 19)}
 
@@ -18,7 +19,7 @@ HIDDEN = {1: (400,), 2: (33, 33), 3: (23, 23, 23), 4: (19, 19, 19, 19)}
 def parameters(hidden: tuple[int, ...]) -> int:
     """Weights and biases of a network from one number to one."""
     sizes = (1, *hidden, 1)
-    return sum((a + 1) * b for a, b in zip(sizes, sizes[1:], strict=False))
+    return sum((a + 1) * b for a, b in pairwise(sizes))
 
 
 def error(hidden: tuple[int, ...], seed: int) -> float:
@@ -34,8 +35,8 @@ def main() -> None:
     """Print a line for each depth."""
     for depth, hidden in HIDDEN.items():
         off = [error(hidden, seed) for seed in range(3)]
-        shown = ", ".join(f"{value:.4f}" for value in off)
-        print(f"{depth} hidden layers {hidden}, {parameters(hidden)} parameters: {statistics.median(off):.4f} ({shown})")
+        middle, shown = statistics.median(off), ", ".join(f"{value:.4f}" for value in off)
+        print(f"{depth} hidden layers {hidden}, {parameters(hidden)} parameters: {middle:.4f} ({shown})")
 
 
 if __name__ == "__main__":
