@@ -22,6 +22,7 @@ TARGET = ROOT / "data" / "mpcli_data" / "defaults.json"
 WORK = ("train", "rl_run", "fit_smpl", "marching_cubes")  # the verb of a page whose figure is asked for
 REAL = {
     "perceptron": ("--data", "mnist:{}/mnist"),
+    "optimizers": ("--data", "rosenbrock"),
     "maximum_likelihood": ("--prior", "gaussian", "--data", "breast_cancer"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("mlp", "regularization", "ensemble")},
     "vae": ("--data", "mnist:{}/mnist"),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
@@ -171,6 +172,13 @@ def density(
             made.colorbar(image, scale).ax.tick_params(labelsize=NAME)
             x += bar - gap
     return made
+
+
+def frame(made: Figure) -> Float[Tensor, "3 height width"]:
+    """A figure as an image, for an animation."""
+    canvas = FigureCanvasAgg(made)
+    canvas.draw()
+    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1) / 255
 
 
 def wrapped(text: str, width: float, size: float = HEADING, *, break_words: bool = True) -> str:

@@ -5,4 +5,5 @@ maximum_likelihood: a distribution, its parameters, and -log p as the loss
 mlp: layers, and backpropagation through them
 regularization: penalties, dropout, standardised inputs, batch normalisation
 ensemble: bootstraps, and models of several classes, averaged
+optimizers: ten ways down the same slope
 """

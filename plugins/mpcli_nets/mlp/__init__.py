@@ -42,7 +42,7 @@ from mpcli_nets.mlp.equations import gradcheck as gradcheck
 from mpcli_nets.mlp.examples import examples
 from mpcli_nets.mlp.graph import Node, activate, affine, backward, mean_nll, multiply
 
-__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_out"]
+__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_out", "measure"]
 
 LOOK = 50  # steps from one look at the validation examples to the next
 KEEP = 0.7  # of hidden values, for pictures

@@ -27,11 +27,12 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from mpcli.kit.pictures import frame
 from mpcli.run import Run, Trained, watched
 from mpcli_nets.kit.rows import Standard
 from mpcli_nets.perceptron.equations import gradcheck as gradcheck
 from mpcli_nets.perceptron.examples import TwoClasses, two_classes
-from mpcli_nets.perceptron.pictures import lines, pixels, view
+from mpcli_nets.perceptron.pictures import lines, view
 from mpcli_nets.perceptron.separation import bound, separator
 
 
@@ -161,7 +162,7 @@ def sample(
     for k in watched(chosen, "drawing"):
         w, b, mistaken = states[k]
         heading = f"{trained.heading}\nafter {k} of {last} mistakes"
-        drawn.append(pixels(lines(shown, x, t, w, b, mistaken, heading, examples)))
+        drawn.append(frame(lines(shown, x, t, w, b, mistaken, heading, examples)))
     run.image("lines.gif", torch.stack(drawn + drawn[-1:] * round(2 * fps)), fps)
     run.table(
         "weights.csv",

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -63,10 +62,3 @@ def lines(
         panels[1].set(xticks=[], yticks=[])
         made.colorbar(image, ax=panels[1], shrink=0.8)
     return made
-
-
-def pixels(made: Figure) -> Tensor:
-    """A figure as an image [3, H, W] in [0, 1]."""
-    canvas = FigureCanvasAgg(made)
-    canvas.draw()
-    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1) / 255
