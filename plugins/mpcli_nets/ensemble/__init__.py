@@ -33,7 +33,7 @@ from mpcli_nets.ensemble import members, pictures
 from mpcli_nets.ensemble.equations import gradcheck as gradcheck
 from mpcli_nets.ensemble.members import CLASSES, Member, Units
 from mpcli_nets.kit.rows import Rows, Standard
-from mpcli_nets.mlp import examples
+from mpcli_nets.mlp import examples, held_against
 
 
 @dataclass(frozen=True)
@@ -188,25 +188,20 @@ Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 
 def known(trained: Trained, data: str | None) -> tuple[Ensemble, Rows]:
     """The trained ensemble and the examples that it is held against."""
-    model = trained.load(Ensemble, Config)
-    of = data or trained.options["data"]
-    given = examples(of, None if data else trained.options["fold"], trained.extras["width"])
-    outputs = model(given.test[:1]).shape[2]
-    if given.outputs != outputs:
-        wants = f"{outputs} classes" if outputs > 1 else "a number"
-        raise InputError(f"{of}: has a target of another kind; right would be {wants}, as the model was trained on")
-    return model, given
+    model = trained.load(Ensemble, Config).cpu()  # as trees walk
+    width = trained.extras["width"]
+    return model, held_against(trained, data, width, model(torch.zeros(1, width)).shape[2])
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
     model, given = known(trained, data)
     run.say(given.describe())
-    run.result(**held_out(model.cpu(), given))
+    run.result(**held_out(model, given))
 
 
 def render(trained: Trained, run: Run, data: Other = None) -> None:
     model, given = known(trained, data)
-    f = model.cpu()(given.test)
+    f = model(given.test)
     scale = model.numbers.scale[0]
     t = given.targets.test if given.classes else model.numbers(given.targets.test[:, None])[:, 0]
     shares = model.weights.cumsum(0).clamp(min=1e-300)

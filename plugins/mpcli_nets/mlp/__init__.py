@@ -31,7 +31,6 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
-from mpcli.errors import InputError
 from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets.kit.rows import Rows, Standard
@@ -39,10 +38,10 @@ from mpcli_nets.maximum_likelihood import LIKELIHOODS
 from mpcli_nets.mlp import bases, pictures
 from mpcli_nets.mlp.activations import ACTIVATIONS, Activation, Name
 from mpcli_nets.mlp.equations import gradcheck as gradcheck
-from mpcli_nets.mlp.examples import examples
+from mpcli_nets.mlp.examples import examples, held_against
 from mpcli_nets.mlp.graph import Node, activate, affine, backward, mean_nll, multiply
 
-__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_out", "measure"]
+__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_against", "held_out", "measure"]
 
 LOOK = 50  # steps from one look at the validation examples to the next
 KEEP = 0.7  # of hidden values, for pictures
@@ -247,12 +246,7 @@ Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 def known(trained: Trained, data: str | None) -> tuple[MLP, Rows]:
     """The trained network and the examples that it is held against."""
     model = trained.load(MLP, Config)
-    width, outputs = model.layers[0].in_features, model.layers[-1].out_features
-    given = examples(data or trained.options["data"], None if data else trained.options["fold"], width)
-    if (given.outputs, bool(given.classes)) != (outputs, model.likelihood == LIKELIHOODS["categorical"]):
-        wants = f"{outputs} classes" if outputs > 1 else "a number"
-        raise InputError(f"{data}: has a target of another kind; right would be {wants}, as the model was trained on")
-    return model, given
+    return model, held_against(trained, data, model.layers[0].in_features, model.layers[-1].out_features)
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:

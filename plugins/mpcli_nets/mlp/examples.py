@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets import Split
+from mpcli.run import Trained
 from mpcli_nets.kit.rows import Rows, rows
 from mpcli_nets.perceptron.examples import POINTS, TRUTH
 
@@ -47,6 +48,20 @@ def examples(data: str, fold: int | None = None, width: int | None = None) -> Ro
         has = found.train.shape[1]
         raise InputError(f"{data}: has {has} numbers an example, but the model was trained on {width}")
     return found
+
+
+def held_against(trained: Trained, data: str | None, width: int, outputs: int) -> Rows:
+    """The examples that a trained model is held against: a dataset's, or those that it was trained on, with their fold.
+
+    Raises:
+        InputError: they are of another width, or have a target of another kind.
+    """
+    of = data or trained.options["data"]
+    given = examples(of, None if data else trained.options["fold"], width)
+    if given.outputs != outputs:
+        wants = f"{outputs} classes" if outputs > 1 else "a number"
+        raise InputError(f"{of}: has a target of another kind; right would be {wants}, as the model was trained on")
+    return given
 
 
 def _folded(data: str, given: Rows, fold: int | None) -> Rows:

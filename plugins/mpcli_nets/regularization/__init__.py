@@ -32,8 +32,7 @@ from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets import mlp
 from mpcli_nets.kit.rows import Rows
-from mpcli_nets.maximum_likelihood import LIKELIHOODS
-from mpcli_nets.mlp import MLP, examples
+from mpcli_nets.mlp import MLP
 from mpcli_nets.mlp.activations import Name
 from mpcli_nets.regularization import pictures
 from mpcli_nets.regularization.equations import gradcheck as gradcheck
@@ -154,11 +153,7 @@ def begun(cfg: Config, sizes: dict[str, Any], given: Rows) -> Network:
 def known(trained: Trained, data: str | None) -> tuple[Network, Rows]:
     """The trained network and the examples that it is held against."""
     model = trained.load(Network, Config)
-    width, outputs = model.layers[0].in_features, model.layers[-1].out_features
-    given = examples(data or trained.options["data"], None if data else trained.options["fold"], width)
-    if (given.outputs, bool(given.classes)) != (outputs, model.likelihood == LIKELIHOODS["categorical"]):
-        wants = f"{outputs} classes" if outputs > 1 else "a number"
-        raise InputError(f"{data}: has a target of another kind; right would be {wants}, as the model was trained on")
+    given = mlp.held_against(trained, data, model.layers[0].in_features, model.layers[-1].out_features)
     return model, given if data else fewer(given, trained.options["examples"])
 
 
