@@ -6,4 +6,5 @@ mlp: layers, and backpropagation through them
 regularization: penalties, dropout, standardised inputs, batch normalisation
 ensemble: bootstraps, and models of several classes, averaged
 optimizers: ten ways down the same slope
+filters: correlation, convolution, and what is neither
 """
