@@ -67,6 +67,10 @@ class Ensemble(nn.Module):
     def member(self, number: int) -> Member:
         return {name: self.get_buffer(key(number, name)) for name in self.names[number]}
 
+    def truth(self, t: Tensor) -> Tensor:
+        """Targets [N] in the units of predictions; classes, which are whole numbers, as they are."""
+        return self.numbers(t[:, None])[:, 0] if t.is_floating_point() else t
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.inputs(x)
         return torch.stack([CLASSES[kind][1](self.member(k), x) for k, kind in enumerate(self.kinds)])
@@ -112,14 +116,11 @@ def train(
     units = Units(given)
     x, y = units.inputs(given.train), units.targets(given.targets.train)
     taught: list[Member] = []
-    bag = torch.zeros(cfg.steps, len(x), dtype=torch.bool)  # which member saw which example
     for number in run.track(lambda step: step, cfg.steps, taught=taught):
         fit, predict = CLASSES[cfg.classes[number % len(cfg.classes)]]
         chosen = drawn(cfg, len(x), run.seed, number)
         taught.append(fit(x[chosen], y[chosen], run.seed + number, cfg.leaf))
         run.log(train_error=(predict(taught[-1], x) - y).square().sum(1).mean())
-    for number in range(cfg.steps):
-        bag[number, drawn(cfg, len(x), run.seed, number)] = True
     shapes = [{name: [int(not v.is_floating_point()), *v.shape] for name, v in member.items()} for member in taught]
     extras: dict[str, Any] = {"width": x.shape[1], "shapes": shapes}
     model = Ensemble(cfg, **extras)
@@ -136,6 +137,9 @@ def train(
     run.save(model, cfg, **extras)
     run.result(**held_out(model, given))
     if cfg.bootstrap:
+        bag = torch.zeros(cfg.steps, len(x), dtype=torch.bool)  # which member saw which example
+        for number in range(cfg.steps):
+            bag[number, drawn(cfg, len(x), run.seed, number)] = True
         run.result(**out_of_bag(model, given, bag))
 
 
@@ -155,7 +159,7 @@ def held_out(model: Ensemble, given: Rows) -> dict[str, Tensor]:
     """The ensemble on the test examples, beside its members alone, and what its error is made of."""
     f = model(given.test)
     name = "accuracy" if given.classes else "rmse"
-    t = given.targets.test if given.classes else model.numbers(given.targets.test[:, None])[:, 0]
+    t = model.truth(given.targets.test)
     y = nn.functional.one_hot(t, len(given.classes)).double() if given.classes else t[:, None]
     alone, scale = judged(f, t, given, model.numbers.scale[0]), model.numbers.scale[0]
     error, of_members, spread = (
@@ -174,13 +178,15 @@ def held_out(model: Ensemble, given: Rows) -> dict[str, Tensor]:
 def out_of_bag(model: Ensemble, given: Rows, bag: Tensor) -> dict[str, Tensor]:
     """The training examples as those members judge them that did not see them, and how many each has of these."""
     out = ~bag
-    some = (out * model.weights[:, None]).sum(0) > 0
-    f = model(given.train)
     weights = out * model.weights[:, None]
-    together = ((weights / weights.sum(0).clamp(min=1e-300))[:, :, None] * f).sum(0)[some]
-    t = given.targets.train if given.classes else model.numbers(given.targets.train[:, None])[:, 0]
+    known = weights.sum(0)
+    together = ((weights / known.clamp(min=1e-300))[:, :, None] * model(given.train)).sum(0)
+    t = model.truth(given.targets.train)
     name = "oob_accuracy" if given.classes else "oob_rmse"
-    return {name: judged(together, t[some], given, model.numbers.scale[0]), "out_of_bag": out.double().mean()}
+    return {
+        name: judged(together[known > 0], t[known > 0], given, model.numbers.scale[0]),
+        "out_of_bag": out.double().mean(),
+    }
 
 
 Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
@@ -203,7 +209,7 @@ def render(trained: Trained, run: Run, data: Other = None) -> None:
     model, given = known(trained, data)
     f = model(given.test)
     scale = model.numbers.scale[0]
-    t = given.targets.test if given.classes else model.numbers(given.targets.test[:, None])[:, 0]
+    t = model.truth(given.targets.test)
     shares = model.weights.cumsum(0).clamp(min=1e-300)
     together = (model.weights[:, None, None] * f).cumsum(0) / shares[:, None, None]
     name = "accuracy" if given.classes else "root mean square error"

@@ -58,12 +58,16 @@ def rows(data: str, width: int | None = None) -> Rows:
         parts = list(given.parts().values())
         names = given.columns or tuple(f"x{i + 1}" for i in range(given.train.shape[1]))
         targets, target, shape = given.targets, given.target, None
-    if width is not None and parts[0].shape[1] != width:
-        has = parts[0].shape[1]
-        raise InputError(f"{data}: has {has} numbers an example, but the model was trained on {width}")
+    of_width(data, parts[0], width)
     return Rows(
         *parts, targets=targets, classes=given.classes, columns=names, target=target, shape=shape, name=given.name
     )
+
+
+def of_width(data: str, x: Tensor, width: int | None) -> None:
+    """Refuse examples [N, D] of another D than a trained model needs; None takes any."""
+    if width not in (None, x.shape[1]):
+        raise InputError(f"{data}: has {x.shape[1]} numbers an example, but the model was trained on {width}")
 
 
 def classified(data: str, given: Rows, most: int = WORDS) -> Rows:

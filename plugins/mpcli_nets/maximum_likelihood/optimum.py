@@ -70,19 +70,20 @@ def step(at: Posterior, memory: Memory) -> bool:
         memory["weights"].copy_(rounded(at, memory))
     elif isinstance(at.prior, Laplace):
         memory["weights"].copy_(proximal(at, memory))
-    elif at.slope(before).abs().max() > FLAT * memory["first"]:
-        memory["weights"].copy_(newton(at, before, conjugate))
+    elif (g := at.slope(before)).abs().max() > FLAT * memory["first"]:
+        memory["weights"].copy_(newton(at, before, g, conjugate))
     w = memory["weights"]
     still = bool((w - before).abs().max() <= DONE * w.abs().max())
     return still and not (isinstance(at.likelihood, Laplace) and memory["eps"] > SMOOTH)
 
 
-def newton(at: Posterior, w: Tensor, solve: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]) -> Tensor:
-    """W - t H^-1 g, with the first t of 1, 1/2, 1/4, ... that lowers -log p enough.
+def newton(
+    at: Posterior, w: Tensor, g: Tensor, solve: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+) -> Tensor:
+    """W - t H^-1 g, g the slope at W, with the first t of 1, 1/2, 1/4, ... that lowers -log p enough.
 
     Armijo, Minimization of functions having Lipschitz continuous first partial derivatives, 1966.
     """
-    g = at.slope(w)
     d = solve(at.curve(w), -g)
     value, drop, t = at.value(w), (g * d).sum(), 1.0
     while t > 1e-10:
@@ -159,7 +160,7 @@ def rounded(at: Posterior, memory: Memory) -> Tensor:
     narrow = float(eps * at.tau)
     prior = Laplace(narrow) if kinked else at.prior
     near = replace(at, likelihood=Laplace(float(eps * at.s)), prior=prior)
-    w = newton(near, memory["weights"], direct)
+    w = newton(near, memory["weights"], near.slope(memory["weights"]), direct)
     if kinked and eps <= SMOOTH:
         inside = w[:-1].abs() / (w[:-1].square() + narrow**2).sqrt() < 1 - 1e-8
         w[:-1] = torch.where(inside, 0.0, w[:-1])

@@ -41,7 +41,7 @@ from mpcli_nets.mlp.equations import gradcheck as gradcheck
 from mpcli_nets.mlp.examples import examples, held_against
 from mpcli_nets.mlp.graph import Node, activate, affine, backward, mean_nll, multiply
 
-__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_against", "held_out", "measure"]
+__all__ = ["ACTIVATIONS", "MLP", "Activation", "Config", "examples", "held_against", "held_out", "measure", "sizes_for"]
 
 LOOK = 50  # steps from one look at the validation examples to the next
 KEEP = 0.7  # of hidden values, for pictures
@@ -156,8 +156,7 @@ def train(
 ) -> None:
     given = examples(data, fold).to(run.device)
     run.say(given.describe())
-    likelihood = "categorical" if given.classes else "gaussian"
-    sizes: dict[str, Any] = {"width": given.train.shape[1], "outputs": given.outputs, "likelihood": likelihood}
+    sizes = sizes_for(given)
     model = run.place(MLP(cfg, **sizes))
     measure(model, given)
     y = model.targets(given.targets.train)
@@ -177,6 +176,12 @@ def train(
     if cfg.activation == "linear":
         one_matrix(run, model, given)
     run.result(**held_out(model, given))
+
+
+def sizes_for(given: Rows) -> dict[str, Any]:
+    """What a network for these examples is made with, besides its configuration."""
+    likelihood = "categorical" if given.classes else "gaussian"
+    return {"width": given.train.shape[1], "outputs": given.outputs, "likelihood": likelihood}
 
 
 class Best:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mpcli.errors import InputError
 from mpcli.kit.datasets import Split
 from mpcli.run import Trained
-from mpcli_nets.kit.rows import Rows, rows
+from mpcli_nets.kit.rows import Rows, of_width, rows
 from mpcli_nets.perceptron.examples import POINTS, TRUTH
 
 FOLDS = 5
@@ -44,9 +44,7 @@ def examples(data: str, fold: int | None = None, width: int | None = None) -> Ro
         return _folded(data, rows(data, width), fold)
     if fold is not None:
         raise InputError(f"--fold {fold}: {data} is not cut into folds; leave it out")
-    if width not in (None, found.train.shape[1]):
-        has = found.train.shape[1]
-        raise InputError(f"{data}: has {has} numbers an example, but the model was trained on {width}")
+    of_width(data, found.train, width)
     return found
 
 

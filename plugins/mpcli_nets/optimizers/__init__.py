@@ -89,24 +89,27 @@ def train(
     run.say(f"{data}: {len(start)} numbers, {of.examples} examples, {cfg.steps} steps of {', '.join(names)}")
     paths = Paths(cfg, names, len(start) if len(start) <= 2 else 0)
     theta = {name: start.clone() for name in names}
+    loss = {name: of.value(start).clone() for name in names}  # over all examples
     kept: dict[str, Kept] = {name: {} for name in names}
     out: dict[str, int] = {}  # the step at which a method was taken out
-    record(paths, theta, of, 0)
-    for step in run.track(lambda step: step, cfg.steps, paths=paths, theta=theta, kept=kept, out=out):
+    record(paths, theta, loss, 0)
+    for step in run.track(lambda step: step, cfg.steps, paths=paths, theta=theta, loss=loss, kept=kept, out=out):
         for name in names:
+            if name in out:
+                continue
             slope = partial(of.slope, chosen=seen[name](step))
             rate, settings = told[name]
             rate = decayed(rate, step, cfg.steps, cfg.decay)
-            if not out.get(name):
-                new = METHODS[name](theta[name], slope, rate, kept[name], of, settings)
-                # Written so that nan is found too.
-                if of.value(new).abs() < BOUND:
-                    theta[name].copy_(new)
-                else:
-                    out[name] = step + 1
-                    kept[name].clear()
-                    run.say(f"{name} is out: beyond all bounds at step {step + 1}")
-        record(paths, theta, of, step + 1)
+            new = METHODS[name](theta[name], slope, rate, kept[name], of, settings)
+            value = of.value(new)
+            if value.abs() < BOUND:  # written so that nan is found too
+                theta[name].copy_(new)
+                loss[name].copy_(value)
+            else:
+                out[name] = step + 1
+                kept[name].clear()
+                run.say(f"{name} is out: beyond all bounds at step {step + 1}")
+        record(paths, theta, loss, step + 1)
         run.log(**{f"loss_{name}": paths.loss[k, step + 1] for k, name in enumerate(names)})
     run.save(paths, cfg, names=names, dim=paths.where.shape[2])
     for k, name in enumerate(names):
@@ -145,11 +148,11 @@ def drawn(cfg: Config, of: Landscape | Loss, name: str, seed: int) -> Callable[[
     return shuffled(of.examples, size, seed) if size else lambda step: None
 
 
-def record(paths: Paths, theta: dict[str, Tensor], of: Landscape | Loss, step: int) -> None:
-    """Note where every method is, and its loss over all examples."""
-    for k, at in enumerate(theta.values()):
-        paths.where[k, step] = at[: paths.where.shape[2]]
-        paths.loss[k, step] = of.value(at)
+def record(paths: Paths, theta: dict[str, Tensor], loss: dict[str, Tensor], step: int) -> None:
+    """Note where every method is, and its loss."""
+    for k, name in enumerate(paths.names):
+        paths.where[k, step] = theta[name][: paths.where.shape[2]]
+        paths.loss[k, step] = loss[name]
 
 
 def contractions(paths: Paths) -> dict[str, float]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets import Split
-from mpcli_nets.kit.rows import classified, rows
+from mpcli_nets.kit.rows import classified, of_width, rows
 
 POINTS = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
 TRUTH = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "xor": [0, 1, 1, 0]}
@@ -44,9 +44,7 @@ def two_classes(data: str, classes: str = "", columns: int | None = None) -> Two
         InputError: there is no such dataset, it has no two classes, or not those that are named.
     """
     found = _points(data, classes) if data in TRUTH else _loaded(data, classes)
-    if columns is not None and found.train.shape[1] != columns:
-        has = found.train.shape[1]
-        raise InputError(f"{data}: has {has} numbers an example, but the model was trained on {columns}")
+    of_width(data, found.train, columns)
     return found
 
 

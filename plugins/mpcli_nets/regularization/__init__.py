@@ -97,8 +97,7 @@ def train(
 ) -> None:
     given = fewer(mlp.examples(data, fold), examples).to(run.device)
     run.say(given.describe())
-    likelihood = "categorical" if given.classes else "gaussian"
-    sizes: dict[str, Any] = {"width": given.train.shape[1], "outputs": given.outputs, "likelihood": likelihood}
+    sizes = mlp.sizes_for(given)
     model = run.place(begun(cfg, sizes, given))
     y = model.targets(given.targets.train)
     index = shuffled(len(y), min(cfg.batch, len(y)), run.seed)
@@ -219,12 +218,8 @@ def render(
         for name, on in (("plain", False), ("batch normalisation", True))
     }
     run.figure("gradients.png", pictures.gradients(trained.heading, off, [w.detach() for w in model.weights()]))
-    run.table("gradients.csv", ["step", *off], enumerate_rows(off))
-
-
-def enumerate_rows(columns: dict[str, list[float]]) -> list[tuple[float, ...]]:
-    """Rows of columns, each behind its number from 1 on."""
-    return [(number, *row) for number, row in enumerate(zip(*columns.values(), strict=True), 1)]
+    rows = enumerate(zip(*off.values(), strict=True), 1)
+    run.table("gradients.csv", ["step", *off], [(step, *row) for step, row in rows])
 
 
 def unpredicted(cfg: Config, sizes: dict[str, Any], given: Rows, steps: int, seed: int) -> list[float]:
