@@ -219,7 +219,7 @@ for line in json.loads(sys.argv[1]):
     assert code == 0, (line, code)
 """
 # Learns from one example after the other, from all of them in each step, or member by member: no batch to share out.
-UNSHARED = {"perceptron", "maximum_likelihood", "ensemble", "optimizers"}
+UNSHARED = {"perceptron", "maximum_likelihood", "ensemble", "optimizers", "hmax"}
 BATCH_TRAINED = [
     name
     for name, page in pages().items()

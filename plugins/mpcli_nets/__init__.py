@@ -7,4 +7,5 @@ regularization: penalties, dropout, standardised inputs, batch normalisation
 ensemble: bootstraps, and models of several classes, averaged
 optimizers: ten ways down the same slope
 filters: correlation, convolution, and what is neither
+hmax: simple and complex cells, in turn
 """

@@ -22,7 +22,7 @@ PIXELS = 3 * 32 * 32
 def cifar10(argument: str) -> Images:
     """All data_batch files; the last tenth is for validation, and test_batch for testing.
 
-    Without a test_batch the last tenth before that is for testing.
+    Without a test_batch two tenths of a fixed permutation are for validation and testing.
 
     Raises:
         InputError: files are missing or damaged, or are not in either layout.
@@ -44,6 +44,9 @@ def cifar10(argument: str) -> Images:
         sizes.append(len(more_pixels))
         pixels, labels = np.concatenate([pixels, more_pixels]), np.concatenate([labels, more_labels])
     else:
+        # Who wrote one file alone may have written class by class.
+        order = np.random.RandomState(0).permutation(len(pixels))
+        pixels, labels = pixels[order], labels[order]
         sizes = [len(pixels) - 2 * tenth, tenth, tenth]
     classes = _classes(folder, binary=bool(binary)) or tuple(map(str, range(int(labels.max()) + 1)))
     if labels.max() >= len(classes):

@@ -12,14 +12,14 @@ from mpcli.kit.pictures import figure
 NUMBERS = 9  # columns up to which the numbers of cells are written
 
 
-def signed(axes: Axes, values: Tensor, title: str, bar: Figure | None = None) -> None:
-    """Numbers in colours of which white is 0, as numbers too where there are few."""
+def signed(axes: Axes, values: Tensor, title: str, bar: Figure | None = None, most: int = NUMBERS) -> None:
+    """Numbers in colours of which white is 0, written in their cells too where there are at most so many columns."""
     limit = max(float(values.abs().max()), 1e-12)
     shown = axes.imshow(values.numpy(), "RdBu_r", norm=Normalize(-limit, limit), interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])
     if bar:
         bar.colorbar(shown, ax=axes, shrink=0.7)
-    if values.shape[1] <= NUMBERS:
+    if values.shape[1] <= most:
         for i, row in enumerate(values.tolist()):
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.6 * limit else "black"

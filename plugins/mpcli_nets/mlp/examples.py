@@ -48,8 +48,10 @@ def examples(data: str, fold: int | None = None, width: int | None = None) -> Ro
     return found
 
 
-def held_against(trained: Trained, data: str | None, width: int, outputs: int) -> Rows:
+def held_against(trained: Trained, data: str | None, width: int | None, outputs: int) -> Rows:
     """The examples that a trained model is held against: a dataset's, or those that it was trained on, with their fold.
+
+    A width of None takes any.
 
     Raises:
         InputError: they are of another width, or have a target of another kind.
