@@ -8,4 +8,5 @@ ensemble: bootstraps, and models of several classes, averaged
 optimizers: ten ways down the same slope
 filters: correlation, convolution, and what is neither
 hmax: simple and complex cells, in turn
+cnn: windows of weights, pooling, a read-out; shapes, FLOPs, receptive fields
 """

@@ -1,0 +1,128 @@
+"""Pictures with classes: their folds, how training ones are varied, and what others reach on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpcli.errors import InputError
+from mpcli.run import Trained
+from mpcli_nets.kit.rows import Rows, Standard
+from mpcli_nets.mlp import bases
+from mpcli_nets.mlp.examples import FOLDS, examples
+
+PIECE = 500  # pictures at once where nothing is learned
+TURN, SCALE, SHIFT = 15.0, 0.1, 1 / 8  # degrees, of the size, of the side: what `vary` 1 is
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Pictured(Rows):
+    """Pictures [N, C, H, W] with classes."""
+
+    shape: tuple[int, int, int]
+
+    def describe(self, of: str = "pictures") -> str:
+        counts = ", ".join(f"{len(part)} {name}" for name, part in self.parts().items())
+        return f"{self.name}: {counts} {of} of {'x'.join(map(str, self.shape))}, of {len(self.classes)} classes"
+
+
+def pictured(data: str, fold: int | None = None, shape: tuple[int, int, int] | None = None) -> Pictured:
+    """The pictures of a dataset, split as it comes or with one of five folds for testing.
+
+    Args:
+        shape: channels, height and width that a trained model needs; None takes any.
+
+    Raises:
+        InputError: there is no such dataset, it has no pictures or no classes, or others than are needed.
+    """
+    if fold is not None and fold >= FOLDS:
+        raise InputError(f"--fold {fold}: there are {FOLDS}; right would be 0 to {FOLDS - 1}")
+    given = examples(data, fold)
+    if given.shape is None:
+        raise InputError(f"{data}: has rows of numbers; right would be pictures with classes, such as digits")
+    if shape not in (None, given.shape):
+        has, needs = ("x".join(map(str, sizes)) for sizes in (given.shape, shape or ()))
+        raise InputError(f"{data}: its pictures are {has}, but the model was trained on {needs}")
+    train, validation, test = (part.unflatten(1, given.shape) for part in given.parts().values())
+    return Pictured(
+        train,
+        validation,
+        test,
+        targets=given.targets,
+        classes=given.classes,
+        columns=(),
+        shape=given.shape,
+        name=given.name,
+    )
+
+
+def varied(x: Tensor, vary: float) -> Tensor:
+    """Pictures [N, C, H, W], each turned, scaled and shifted by as much as chance has it; outside is its border."""
+    if vary == 0:
+        return x
+    n, _, height, width = x.shape
+
+    def any_of(most: float) -> Tensor:
+        return (2 * torch.rand(n, device=x.device) - 1) * most * vary
+
+    turn, size = any_of(TURN) * torch.pi / 180, 1 + any_of(SCALE)
+    # In a plane where either side of a picture is 2 long.
+    down, across = any_of(2 * SHIFT), any_of(2 * SHIFT)
+    rows = torch.stack(
+        [
+            torch.stack([size * turn.cos(), -size * turn.sin() * height / width, across], 1),
+            torch.stack([size * turn.sin() * width / height, size * turn.cos(), down], 1),
+        ],
+        1,
+    )
+    places = F.affine_grid(rows, list(x.shape), align_corners=False)
+    return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+
+@torch.no_grad()
+def channels_last(model: M) -> M:
+    """The same network, its windows laid out so that torch's convolutions on a CPU are several times as fast."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+@torch.no_grad()
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """eta [N, K] of many pictures, some at once."""
+    return torch.cat([model(piece) for piece in x.split(PIECE)])
+
+
+def held_out(model: nn.Module, given: Pictured) -> dict[str, Tensor]:
+    """How well the classes of the test pictures are predicted."""
+    eta, t = logits(model, given.test), given.targets.test
+    return {"nll": F.cross_entropy(eta, t), "accuracy": (eta.argmax(1) == t).double().mean()}
+
+
+def beside(given: Pictured) -> dict[str, float]:
+    """What needs no network reaches on the same pictures, by their pixels."""
+    train, validation, test = (part.flatten(1) for part in given.parts().values())
+    flat = replace(given, train=train, validation=validation, test=test)
+    return bases.held_out(flat, Standard(train.shape[1]))
+
+
+def known(
+    trained: Trained, data: str | None, model: Callable[..., M], config: Callable[..., Any]
+) -> tuple[M, Pictured]:
+    """A trained network and the pictures that it is held against: a dataset's, or its own, with their fold.
+
+    Raises:
+        InputError: they are of another shape or of other classes.
+    """
+    built = trained.load(model, config)
+    of = data or trained.options["data"]
+    given = pictured(of, None if data else trained.options["fold"], tuple(trained.extras["shape"]))
+    if given.outputs != trained.extras["classes"]:
+        raise InputError(f"{of}: has {given.outputs} classes, but the model was trained on {trained.extras['classes']}")
+    return built, given
