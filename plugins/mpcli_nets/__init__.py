@@ -9,4 +9,5 @@ optimizers: ten ways down the same slope
 filters: correlation, convolution, and what is neither
 hmax: simple and complex cells, in turn
 cnn: windows of weights, pooling, a read-out; shapes, FLOPs, receptive fields
+resnet: blocks that add to what they are given
 """

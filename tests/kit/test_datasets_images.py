@@ -299,6 +299,19 @@ def test_a_folder_of_pictures(tmp_path):
     assert torch.equal(datasets.load(str(tmp_path), datasets.Images).train[:], images.train[:])
 
 
+def test_classes_may_lie_in_other_folders(tmp_path):
+    for number in range(12):
+        folder = tmp_path / ("Greek", "Latin")[number % 2] / f"character0{number // 2 % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(folder / f"{number}.png")
+    given = datasets.load(f"images:{tmp_path}", datasets.Images)
+    assert given.classes == ("Greek/character00", "Greek/character01", "Latin/character00", "Latin/character01")
+    for part, labels in zip(given.parts().values(), given.labels.parts().values(), strict=True):
+        for image, label in zip(part[:], labels, strict=True):
+            number = round(float(image[0, 0, 0]) * 255)
+            assert int(label) == 2 * (number % 2) + number // 2 % 2
+
+
 def test_subfolders_are_classes(tmp_path):
     for i in range(12):
         picture(tmp_path / ("cat" if i % 3 else "dog") / f"{i}.png", mode="L", seed=i)

@@ -1,4 +1,4 @@
-"""`images:DIR`: pictures of one size in a folder, or in one subfolder for each class.
+"""`images:DIR`: pictures of one size in a folder, or in one subfolder for each class, which may lie in others.
 
 Subfolders train, validation (or val) and test, laid out so themselves, are taken as the split. `images:DIR@64` cuts
 the middle square out of every picture and scales it to 64x64 pixels, so that sizes may differ.
@@ -33,6 +33,7 @@ from mpcli.run import watched
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 OTHERS = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".psd", ".svg", ".exr", ".dng")
+DEEPEST = 3  # folders between that of the dataset and that of a class
 SPLIT = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
@@ -55,7 +56,7 @@ def images(argument: str) -> Images:
     _tell_others(folder)
     parts = {"train": [], "validation": [], "test": []} | parts
     _hold_out(parts)
-    classes = sorted({path.parent.name for path, labelled in parts["train"] if labelled})
+    classes = sorted({label for _, label in parts["train"] if label})
     paths = [path for part in parts.values() for path, _ in part]
     shape = _shape_of_all(paths, size)
     sizes = [len(found) for found in parts.values()]
@@ -68,13 +69,13 @@ def images(argument: str) -> Images:
     )
 
 
-def _numbered(parts: dict[str, list[tuple[Path, bool]]], classes: list[str]) -> Tensor:
+def _numbered(parts: dict[str, list[tuple[Path, str]]], classes: list[str]) -> Tensor:
     """The number of its class for each picture of all parts."""
     found = [entry for part in parts.values() for entry in part]
-    for path, labelled in found:
-        if not labelled or path.parent.name not in classes:
+    for path, label in found:
+        if label not in classes:
             raise InputError(f"{path}: is in none of the classes of train; right would be {', '.join(classes)}")
-    return torch.tensor([classes.index(path.parent.name) for path, _ in found], dtype=torch.int64)
+    return torch.tensor([classes.index(label) for _, label in found], dtype=torch.int64)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -97,10 +98,10 @@ def _tell_others(folder: Path) -> None:
         notice(f"{folder}: {len(others)} pictures ({kinds}) are left out; right would be {PICTURES}")
 
 
-def _collect(folder: Path) -> list[tuple[Path, bool]]:
-    """The pictures of a folder, each with whether its subfolder is its class."""
-    plain = [(path, False) for path in _pictures(folder)]
-    classes = [(path, True) for inner in _folders(folder) for path in _pictures(inner)]
+def _collect(folder: Path) -> list[tuple[Path, str]]:
+    """The pictures of a folder, each with its class: the subfolder that it lies in, or ""."""
+    plain = [(path, "") for path in _pictures(folder)]
+    classes = [found for inner in _folders(folder) for found in _of_class(inner, inner.name, DEEPEST)]
     if plain and classes:
         raise InputError(
             f"{folder}: has pictures both beside and in subfolders ({plain[0][0].name}, "
@@ -109,7 +110,15 @@ def _collect(folder: Path) -> list[tuple[Path, bool]]:
     return plain or classes
 
 
-def _hold_out(parts: dict[str, list[tuple[Path, bool]]]) -> None:
+def _of_class(folder: Path, name: str, depth: int) -> list[tuple[Path, str]]:
+    """The pictures of a class, or where it has none itself, of the classes in it, such as Greek/character01."""
+    found = [(path, name) for path in _pictures(folder)]
+    if found or not depth:
+        return found
+    return [inner for sub in _folders(folder) for inner in _of_class(sub, f"{name}/{sub.name}", depth - 1)]
+
+
+def _hold_out(parts: dict[str, list[tuple[Path, str]]]) -> None:
     """Fill the parts that the folder does not have with a tenth of the training pictures each."""
     train = parts["train"]
     missing = [part for part in ("validation", "test") if not parts[part]]
