@@ -25,7 +25,7 @@ REAL = {
     "optimizers": ("--data", "rosenbrock"),
     "maximum_likelihood": ("--prior", "gaussian", "--data", "breast_cancer"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("mlp", "regularization", "ensemble", "hmax", "cnn")},
-    "resnet": ("--data", "cifar10:{}/cifar-layout", "--fold", "0"),
+    **{page: ("--data", "cifar10:{}/cifar-layout", "--fold", "0") for page in ("vgg", "googlenet", "resnet")},
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},
     "igr": ("--data", "points:{}/pointclouds/spot_20k_noise0.01.npz"),

@@ -9,5 +9,7 @@ optimizers: ten ways down the same slope
 filters: correlation, convolution, and what is neither
 hmax: simple and complex cells, in turn
 cnn: windows of weights, pooling, a read-out; shapes, FLOPs, receptive fields
+vgg: stacks of 3x3 under dense layers, and AlexNet
+googlenet: windows side by side behind bottlenecks, and heads on the way
 resnet: blocks that add to what they are given
 """

@@ -118,4 +118,5 @@ def test_digits_are_learned(mpcli):
 def test_depth_is_drawn_with_its_table(mpcli):
     mpcli("train", "resnet", "--steps", 2, *SMALL["train"])
     drawn = json.loads(mpcli("render", "resnet", "--look", 1, "--json").out)
-    assert [path.rpartition("/")[2] for path in drawn["artifacts"]][-3:] == ["layers.csv", "depth.png", "depth.csv"]
+    names = [path.rpartition("/")[2] for path in drawn["artifacts"]]
+    assert names[-5:] == ["layers.csv", "family.png", "family.csv", "depth.png", "depth.csv"]

@@ -101,13 +101,14 @@ def _tell_others(folder: Path) -> None:
 def _collect(folder: Path) -> list[tuple[Path, str]]:
     """The pictures of a folder, each with its class: the subfolder that it lies in, or ""."""
     plain = [(path, "") for path in _pictures(folder)]
-    classes = [found for inner in _folders(folder) for found in _of_class(inner, inner.name, DEEPEST)]
+    classes = [(path, inner.name) for inner in _folders(folder) for path in _pictures(inner)]
     if plain and classes:
         raise InputError(
             f"{folder}: has pictures both beside and in subfolders ({plain[0][0].name}, "
             f"{classes[0][0].relative_to(folder)}); right would be one of the two"
         )
-    return plain or classes
+    # Looked for deeper only where there is nothing: a folder of pictures may hold others of no concern.
+    return plain or classes or [found for sub in _folders(folder) for found in _of_class(sub, sub.name, DEEPEST)]
 
 
 def _of_class(folder: Path, name: str, depth: int) -> list[tuple[Path, str]]:

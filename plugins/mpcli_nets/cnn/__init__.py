@@ -34,7 +34,7 @@ from mpcli_nets.cnn.calculator import table, totals
 from mpcli_nets.cnn.equations import gradcheck as gradcheck
 from mpcli_nets.cnn.examples import beside, channels_last, held_out, known, pictured, varied
 from mpcli_nets.cnn.layers import build
-from mpcli_nets.cnn.show import show
+from mpcli_nets.cnn.show import show, windows
 from mpcli_nets.maximum_likelihood import LIKELIHOODS
 from mpcli_nets.mlp.graph import backward as backpropagated
 from mpcli_nets.mlp.graph import mean_nll
@@ -42,6 +42,7 @@ from mpcli_nets.mlp.graph import mean_nll
 __all__ = [
     "beside",
     "build",
+    "channels_last",
     "held_out",
     "known",
     "pictured",
@@ -50,6 +51,7 @@ __all__ = [
     "table",
     "totals",
     "varied",
+    "windows",
 ]
 
 LAYERS = "conv 3 32 p1, norm, relu, conv 3 32 p1, norm, relu, pool 2, conv 3 64 p1, norm, relu, pool 2, drop 0.7"

@@ -156,7 +156,7 @@ def table(model: nn.Module, shape: tuple[int, ...]) -> list[Row]:
 
 
 def totals(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Parameters, FLOPs of one picture, and layers with weights that lie behind one another or side by side."""
+    """Parameters, FLOPs of one picture, and layers with weights, those side by side counted too."""
     rows = table(model, shape)
     weighty = sum(row.kind in ("Conv2d", "Linear", "ConvTranspose2d") for row in rows)
     return sum(p.numel() for p in model.parameters()), sum(row.flops for row in rows), weighty

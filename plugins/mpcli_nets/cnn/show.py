@@ -95,18 +95,24 @@ def enlarged(x: Tensor, side: int) -> Tensor:
 
 
 def filters(heading: str, weights: Tensor) -> Figure:
-    """First-layer weights [K, C, M, N]: in colour where they are of three colours, else in red and blue around 0."""
-    shown = weights[:FILTERS]
-    if shown.shape[1] == 3 and shown.shape[-1] > 1:
+    """First-layer weights [K, C, M, N]: in colour where they are of three colours."""
+    if weights.shape[1] == 3:
+        shown = weights[:FILTERS]
         limit = shown.abs().amax((1, 2, 3), keepdim=True)
         return tiles(0.5 + 0.5 * shown / limit, f"{heading}\nfilters of the first layer, grey is 0")
+    return windows(f"{heading}\nfilters of the first layer, red above 0 and blue below", weights)
+
+
+def windows(heading: str, weights: Tensor) -> Figure:
+    """The first of many windows [K, C, M, N], the mean over C, red above 0 and blue below."""
+    shown = weights[:FILTERS].mean(1)
     across = 12
     down = -(-len(shown) // across)
-    made = figure(f"{heading}\nfilters of the first layer, red above 0 and blue below", 1080, 60 + 90 * down)
+    made = figure(heading, 1080, 60 + 90 * down)
     axes = made.subplots(down, across, squeeze=False)
     for number, at in enumerate(axes.flat):
         if number < len(shown):
-            signed(at, shown[number].mean(0), "", most=0)
+            signed(at, shown[number], "", most=0)
         else:
             at.set_axis_off()
     return made

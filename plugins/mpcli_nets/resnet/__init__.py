@@ -9,7 +9,7 @@
 50 is that of the paper, in four stages, 50 of bottlenecks (1x1, 3x3, 1x1); another even number N has (N - 2) / 2 blocks
 in three stages. Each stage has twice the channels of the one before, and half the places. `--stem large` begins as
 for pictures of 224 pixels: a 7x7 convolution and a pool, of stride 2 each. `render` draws training losses against
-depth, with and without the sums.
+depth, with and without the sums, and what the papers' networks cost.
 
 He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016. arXiv:1512.03385
 He, Zhang, Ren and Sun, Identity Mappings in Deep Residual Networks, 2016. arXiv:1603.05027
@@ -17,7 +17,7 @@ Wu and He, Group Normalization, 2018. arXiv:1803.08494
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from mpcli.errors import InputError
 from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
-from mpcli_nets import cnn
+from mpcli_nets import cnn, googlenet, vgg
 from mpcli_nets.cnn.examples import Pictured
 from mpcli_nets.resnet import pictures
 from mpcli_nets.resnet.blocks import Block, Norm, Order, normed
@@ -163,8 +163,27 @@ def render(
         for name in ("plain", "residual")
         for depth in DEPTHS
     ]
+    mine = ("this one", *cnn.totals(model, given.shape))
+    known = family()
+    run.figure("family.png", pictures.family(trained.heading, [*known, mine]))
+    run.table("family.csv", ["network", "parameters", "flops", "layers"], known)
     run.figure("depth.png", pictures.by_depth(trained.heading, look, rows))
     run.table("depth.csv", ["network", "layers", "train_loss", "accuracy"], rows)
+
+
+def family() -> list[tuple[str, int, int, int]]:
+    """Parameters, FLOPs and layers with weights of the papers' networks, for 1000 classes of 224x224 pixels."""
+    shape, found = (3, 224, 224), []
+    with torch.device("meta"):
+        for arch in get_args(vgg.Arch):
+            papers = vgg.Config(arch, width=64, units=4096, size=224, norm=False)
+            found.append((arch, *cnn.totals(vgg.VGG(papers, shape, 1000), shape)))
+        wide = googlenet.Config(width=64, stem="large", norm=False, heads=False)
+        found.append(("googlenet", *cnn.totals(googlenet.GoogLeNet(wide, shape, 1000), shape)))
+        for depth in PAPER:
+            deep = Config(depth=depth, width=64, stem="large")
+            found.append((f"resnet{depth}", *cnn.totals(ResNet(deep, shape, 1000), shape)))
+    return found
 
 
 def lost(depth: int, plain: bool, given: Pictured, steps: int, seed: int) -> tuple[float, float]:

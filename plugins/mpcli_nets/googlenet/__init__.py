@@ -1,0 +1,191 @@
+"""GoogLeNet: windows of several sizes side by side behind 1x1 bottlenecks, and heads on the way that carry gradients.
+
+    inception    y = (1x1 x, 3x3 1x1 x, 5x5 1x1 x, 1x1 pool x)        joined along the channels
+    bottleneck   K windows m x m on C channels cost m^2 C K a place; behind r channels of 1x1: C r + m^2 r K
+    loss         L = L_top + 0.3 (L_a + L_b)                          heads a, b: dropped once the network is trained
+    read-out     of the mean over all places: no dense layers before it
+
+22 layers with weights, in nine inception modules. `--width` is the number of channels of the first layer (64 in the
+paper), of which all others are in proportion; `--stem large` begins as for pictures of 224 pixels. With the paper's
+width and stem it has 6 998 552 parameters for 1000 classes, without its heads. `render` also draws the size of the
+gradient of every layer at the start, with and without heads, and tells what the bottlenecks save.
+
+Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich, Going Deeper with Convolutions, 2015.
+arXiv:1409.4842
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal, cast
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from mpcli.kit.datasets.split import shuffled
+from mpcli.run import Run, Trained
+from mpcli_nets import cnn
+from mpcli_nets.cnn.examples import Pictured
+from mpcli_nets.googlenet import pictures
+from mpcli_nets.googlenet.equations import gradcheck as gradcheck
+from mpcli_nets.googlenet.inception import Head, Inception, convolution, flops
+from mpcli_nets.googlenet.loss import total
+
+__all__ = ["Config", "GoogLeNet", "Inception"]
+
+# Channels of each module at a width of 64, see `Inception`; a pool of stride 2 lies before 4a and 5a.
+MODULES = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+POOLED = ("4a", "5a")
+HEADS = ("4a", "4d")
+
+
+@dataclass(frozen=True)
+class Config:
+    width: Annotated[int, "channels of the first layer (the paper has 64)", Ge(1)] = 16
+    stem: Annotated[Literal["small", "large"], "how it begins: two convolutions, or those of the paper with pools"] = (
+        "small"
+    )
+    norm: Annotated[bool, "batch normalisation behind each convolution (the paper has none)"] = True
+    bottleneck: Annotated[bool, "1x1 convolutions before those of 3x3 and 5x5"] = True
+    heads: Annotated[bool, "auxiliary heads while it is trained"] = True
+    steps: Annotated[int, "training steps", Ge(1)] = 600
+    batch: Annotated[int, "pictures a step", Ge(2)] = 64
+    lr: Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)] = (
+        3e-3
+    )
+    vary: Annotated[
+        float,
+        "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside",
+        Ge(0),
+    ] = 0.6
+
+
+class GoogLeNet(nn.Module):
+    """eta [N, K] of pictures [N, C, H, W]; in training also those of the two heads."""
+
+    def __init__(self, cfg: Config, shape: tuple[int, int, int], classes: int):
+        super().__init__()
+
+        def of(channels: int) -> int:
+            return max(1, round(channels * cfg.width / 64))
+
+        large = cfg.stem == "large"
+        first = convolution(shape[0], of(64), 7 if large else 3, cfg.norm, 2 if large else 1)
+        pool = [nn.MaxPool2d(3, 2, 1)] if large else []
+        second = [convolution(of(64), of(64), 1, cfg.norm), convolution(of(64), of(192), 3, cfg.norm)]
+        self.stem = nn.Sequential(first, *pool, *second, *pool)
+        self.inceptions = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        channels = of(192)
+        for name, widths in MODULES.items():
+            one, a, three, b, five, pooled = map(of, widths)
+            module = Inception(channels, (one, a, three, b, five, pooled), cfg.norm, cfg.bottleneck)
+            self.inceptions[name] = module
+            channels = module.outputs
+            if name in HEADS and cfg.heads:
+                self.heads[name] = Head(channels, of(128), of(1024), classes, cfg.norm)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.drop = nn.Dropout(0.4)
+        self.top = nn.Linear(channels, classes)
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(torch.as_tensor(layer.bias))
+
+    def through(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """eta, and that of each head, [N, K]."""
+        z, said = self.stem(x), []
+        for name, module in self.inceptions.items():
+            z = module(self.pool(z) if name in POOLED else z)
+            if name in self.heads:
+                said.append(self.heads[name](z))
+        return self.top(self.drop(self.mean(z))), said
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
+        if self.training:
+            return self.through(x)
+        z = self.stem(x)
+        for name, module in self.inceptions.items():
+            z = module(self.pool(z) if name in POOLED else z)
+        return self.top(self.mean(z))
+
+
+def train(
+    cfg: Config,
+    run: Run,
+    data: Annotated[str, "pictures with classes"] = "digits",
+    fold: Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)] = None,
+) -> None:
+    given = cnn.pictured(data, fold).to(run.device)
+    run.say(given.describe())
+    model = run.place(cnn.channels_last(GoogLeNet(cfg, given.shape, given.outputs)))
+    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
+    pace = cnn.rising_and_falling(adam, cfg.steps)
+    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
+    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
+        x = cnn.varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
+        eta, said = model(x)
+        loss = total(eta, said, given.targets.train[i])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        pace.step()
+        run.log(loss=loss)
+    model.eval()
+    run.save(model, cfg, shape=given.shape, classes=given.outputs)
+    run.result(**cnn.held_out(model, given))
+
+
+Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
+
+
+def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
+    model, given = cnn.known(trained, data, GoogLeNet, Config)
+    run.say(given.describe())
+    run.result(**cnn.held_out(model, given.to(run.device)), **cnn.beside(given))
+
+
+def render(trained: Trained, run: Run, data: Other = None) -> None:
+    model, given = cnn.known(trained, data, GoogLeNet, Config)
+    cnn.show(run, trained.heading, model.cpu(), given)
+    cfg = Config(**{field.name: trained.options[field.name] for field in fields(Config)})
+    found = gradients(cfg, given, run.seed)
+    run.figure("gradients.png", pictures.gradients(trained.heading, found))
+    rows = enumerate(zip(*found.values(), strict=True), 1)
+    run.table("gradients.csv", ["layer", *found], [(number, *row) for number, row in rows])
+    for name, bottleneck in (("flops", True), ("flops_without_bottlenecks", False)):
+        plain = GoogLeNet(replace(cfg, bottleneck=bottleneck), given.shape, given.outputs)
+        run.result(**{name: flops(plain, given.shape)})
+
+
+def gradients(cfg: Config, given: Pictured, seed: int) -> dict[str, list[float]]:
+    """|dL/dW| of the layers along the 3x3 branches, from the first to the read-out, of one network as it begins.
+
+    Weights are those that torch gives a layer, too small for a network so deep without normalisation, as they were when
+    heads were thought of; the losses are with and without those of the heads.
+    """
+    torch.manual_seed(seed)
+    model = GoogLeNet(replace(cfg, norm=False, heads=True), given.shape, given.outputs)
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.reset_parameters()
+    eta, said = model(given.train[:256])
+    along = [layer for layer in model.stem.modules() if isinstance(layer, nn.Conv2d)]
+    for module in model.inceptions.values():
+        along += [layer for layer in cast(Inception, module).three.modules() if isinstance(layer, nn.Conv2d)]
+    weights = [*(layer.weight for layer in along), model.top.weight]
+    t = given.targets.train[:256]
+    return {
+        name: [float(g.norm()) for g in torch.autograd.grad(total(eta, heads, t), weights, retain_graph=True)]
+        for name, heads in (("with heads", said), ("without", []))
+    }
