@@ -12,4 +12,5 @@ cnn: windows of weights, pooling, a read-out; shapes, FLOPs, receptive fields
 vgg: stacks of 3x3 under dense layers, and AlexNet
 googlenet: windows side by side behind bottlenecks, and heads on the way
 resnet: blocks that add to what they are given
+architectures: what networks are made of, what each layer costs and sees
 """

@@ -20,13 +20,13 @@ from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from mpcli.checks import Case, Sides, identity
-from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets import cnn
+from mpcli_nets.cnn import Batch, Fold, Other, Rate, Vary
 
 __all__ = ["VGG", "Config", "text"]
 
@@ -49,15 +49,9 @@ class Config:
     size: Annotated[int, "pixels along the pictures, which are scaled to it", Ge(1)] = 32
     norm: Annotated[bool, "batch normalisation behind each convolution (the papers have none)"] = True
     steps: Annotated[int, "training steps", Ge(1)] = 800
-    batch: Annotated[int, "pictures a step", Ge(2)] = 64
-    lr: Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)] = (
-        3e-3
-    )
-    vary: Annotated[
-        float,
-        "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside",
-        Ge(0),
-    ] = 0.6
+    batch: Batch = 64
+    lr: Rate = 3e-3
+    vary: Vary = 0.6
 
 
 def text(arch: Arch, width: int = 64, units: int = 4096, norm: bool = False) -> str:
@@ -120,32 +114,13 @@ def longest(layers: nn.Sequential) -> list[nn.Conv2d]:
     return max(stages, key=len)
 
 
-def train(
-    cfg: Config,
-    run: Run,
-    data: Annotated[str, "pictures with classes"] = "digits",
-    fold: Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)] = None,
-) -> None:
+def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] = "digits", fold: Fold = None) -> None:
     given = cnn.pictured(data, fold).to(run.device)
     run.say(given.describe())
     model = run.place(cnn.channels_last(VGG(cfg, given.shape, given.outputs)))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        x = cnn.varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
-        loss = F.cross_entropy(model(x), given.targets.train[i])
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        pace.step()
-        run.log(loss=loss)
-    model.eval()
+    cnn.fit(run, cfg, model, given, cnn.by_autograd)
     run.save(model, cfg, shape=given.shape, classes=given.outputs)
     run.result(**cnn.held_out(model, given))
-
-
-Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:

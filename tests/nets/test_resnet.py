@@ -119,4 +119,4 @@ def test_depth_is_drawn_with_its_table(mpcli):
     mpcli("train", "resnet", "--steps", 2, *SMALL["train"])
     drawn = json.loads(mpcli("render", "resnet", "--look", 1, "--json").out)
     names = [path.rpartition("/")[2] for path in drawn["artifacts"]]
-    assert names[-5:] == ["layers.csv", "family.png", "family.csv", "depth.png", "depth.csv"]
+    assert names[-3:] == ["layers.csv", "depth.png", "depth.csv"]

@@ -22,17 +22,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets.cnn import written
-from mpcli_nets.cnn.calculator import table, totals
+from mpcli_nets.cnn.calculator import COLUMNS, Row, cells, table, totals
 from mpcli_nets.cnn.equations import gradcheck as gradcheck
-from mpcli_nets.cnn.examples import beside, channels_last, held_out, known, pictured, varied
+from mpcli_nets.cnn.examples import (
+    Batch,
+    Fold,
+    Other,
+    Pictured,
+    Rate,
+    Vary,
+    beside,
+    by_autograd,
+    channels_last,
+    fit,
+    held_out,
+    known,
+    pictured,
+    rising_and_falling,
+    varied,
+)
 from mpcli_nets.cnn.layers import build
 from mpcli_nets.cnn.show import show, windows
 from mpcli_nets.maximum_likelihood import LIKELIHOODS
@@ -40,9 +54,20 @@ from mpcli_nets.mlp.graph import backward as backpropagated
 from mpcli_nets.mlp.graph import mean_nll
 
 __all__ = [
+    "COLUMNS",
+    "Batch",
+    "Fold",
+    "Other",
+    "Pictured",
+    "Rate",
+    "Row",
+    "Vary",
     "beside",
     "build",
+    "by_autograd",
+    "cells",
     "channels_last",
+    "fit",
     "held_out",
     "known",
     "pictured",
@@ -61,15 +86,9 @@ LAYERS = "conv 3 32 p1, norm, relu, conv 3 32 p1, norm, relu, pool 2, conv 3 64 
 class Config:
     layers: Annotated[str, "what lies between the picture and the read-out"] = LAYERS
     steps: Annotated[int, "training steps", Ge(1)] = 2000
-    batch: Annotated[int, "pictures a step", Ge(2)] = 64
-    lr: Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)] = (
-        0.01
-    )
-    vary: Annotated[
-        float,
-        "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside",
-        Ge(0),
-    ] = 0.6
+    batch: Batch = 64
+    lr: Rate = 0.01
+    vary: Vary = 0.6
 
 
 class CNN(nn.Module):
@@ -99,49 +118,22 @@ def by_hand(model: CNN, x: Tensor, t: Tensor) -> Tensor:
     return loss.value
 
 
-def by_autograd(model: CNN, x: Tensor, t: Tensor) -> Tensor:
-    """The same by torch."""
-    model.zero_grad()
-    loss = F.cross_entropy(model(x), t)
-    loss.backward()
-    return loss.detach()
-
-
 BACKWARD: dict[str, Callable[[CNN, Tensor, Tensor], Tensor]] = {"written": by_hand, "autograd": by_autograd}
-
-
-def rising_and_falling(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """A learning rate that rises in a line for a fifth of the steps and falls in a line to 0 for the rest."""
-    rise = max(1, steps // 5)
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise))
-    )
 
 
 def train(
     cfg: Config,
     run: Run,
     data: Annotated[str, "pictures with classes"] = "digits",
-    fold: Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)] = None,
+    fold: Fold = None,
     backward: Annotated[Literal["autograd", "written"], "who takes the gradients"] = "autograd",
 ) -> None:
     given = pictured(data, fold).to(run.device)
     run.say(given.describe())
     model = run.place(channels_last(CNN(cfg, given.shape, given.outputs)))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = rising_and_falling(adam, cfg.steps)
-    index, gradients = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed), BACKWARD[backward]
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        x = varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
-        run.log(loss=gradients(model, x, given.targets.train[i]))
-        adam.step()
-        pace.step()
-    model.eval()
+    fit(run, cfg, model, given, BACKWARD[backward])
     run.save(model, cfg, shape=given.shape, classes=given.outputs)
     run.result(**held_out(model, given))
-
-
-Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:

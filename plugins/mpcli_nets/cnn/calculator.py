@@ -37,6 +37,15 @@ class Row:
     jump: int | None
 
 
+COLUMNS = ("layer", "kind", "shape", "parameters", "flops", "field", "jump")
+
+
+def cells(row: Row) -> tuple[str | int, ...]:
+    """A row as a table has it, under `COLUMNS`."""
+    shape = "x".join(map(str, row.shape))
+    return row.name, row.kind, shape, row.parameters, row.flops, row.field or "all", row.jump or ""
+
+
 @dataclass(frozen=True)
 class Sight:
     """How far a place sees along rows and columns, and how far apart two neighbours look."""

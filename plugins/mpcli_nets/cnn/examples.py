@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from mpcli.errors import InputError
-from mpcli.run import Trained
+from mpcli.kit.datasets.split import shuffled
+from mpcli.run import Run, Trained
 from mpcli_nets.kit.rows import Rows, Standard
 from mpcli_nets.mlp import bases
 from mpcli_nets.mlp.examples import FOLDS, examples
@@ -18,6 +20,27 @@ PIECE = 500  # pictures at once where nothing is learned
 TURN, SCALE, SHIFT = 15.0, 0.1, 1 / 8  # degrees, of the size, of the side: what `vary` 1 is
 
 M = TypeVar("M", bound=nn.Module)
+
+Fold = Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)]
+Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
+Batch = Annotated[int, "pictures a step", Ge(2)]
+Rate = Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)]
+Vary = Annotated[
+    float, "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside", Ge(0)
+]
+
+
+class Schedule(Protocol):
+    """How long, in what pieces and how fast a network is trained, and how much its pictures are varied."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def vary(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,35 @@ def varied(x: Tensor, vary: float) -> Tensor:
     )
     places = F.affine_grid(rows, list(x.shape), align_corners=False)
     return F.grid_sample(x, places, padding_mode="border", align_corners=False)
+
+
+def rising_and_falling(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """A learning rate that rises in a line for a fifth of the steps and falls in a line to 0 for the rest."""
+    rise = max(1, steps // 5)
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise))
+    )
+
+
+def fit(run: Run, cfg: Schedule, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]) -> None:
+    """Adam on varied training pictures; `gradients` gives the loss of pictures and classes and fills every `grad`."""
+    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
+    pace = rising_and_falling(adam, cfg.steps)
+    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
+    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
+        x = varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
+        run.log(loss=gradients(model, x, given.targets.train[i]))
+        adam.step()
+        pace.step()
+    model.eval()
+
+
+def by_autograd(model: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    """-log p of classes [N], the mean over pictures [N, C, H, W], with every parameter's `grad` by torch."""
+    model.zero_grad()
+    loss = F.cross_entropy(model(x), t)
+    loss.backward()
+    return loss.detach()
 
 
 @torch.no_grad()

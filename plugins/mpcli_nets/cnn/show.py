@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mpcli.kit.pictures import figure, tiles
 from mpcli.run import Run
-from mpcli_nets.cnn.calculator import table
+from mpcli_nets.cnn.calculator import COLUMNS, cells, table
 from mpcli_nets.cnn.examples import Pictured, logits
 from mpcli_nets.filters.pictures import signed
 
@@ -26,21 +26,7 @@ def show(run: Run, heading: str, model: nn.Module, given: Pictured) -> None:
         run.figure("filters.png", filters(heading, weights))
         run.figure("pooling.png", pooling(heading, weights, given))
         run.figure("confusions.png", confusions(heading, model, given))
-    rows = table(model, given.shape)
-    columns = ["layer", "kind", "shape", "parameters", "flops", "field", "jump"]
-    cells = [
-        (
-            row.name,
-            row.kind,
-            "x".join(map(str, row.shape)),
-            row.parameters,
-            row.flops,
-            row.field or "all",
-            row.jump or "",
-        )
-        for row in rows
-    ]
-    run.table("layers.csv", columns, cells)
+    run.table("layers.csv", COLUMNS, map(cells, table(model, given.shape)))
 
 
 def seen(model: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:

@@ -18,13 +18,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal, cast
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets import cnn
-from mpcli_nets.cnn.examples import Pictured
+from mpcli_nets.cnn import Batch, Fold, Other, Rate, Vary
 from mpcli_nets.googlenet import pictures
 from mpcli_nets.googlenet.equations import gradcheck as gradcheck
 from mpcli_nets.googlenet.inception import Head, Inception, convolution, flops
@@ -58,15 +57,9 @@ class Config:
     bottleneck: Annotated[bool, "1x1 convolutions before those of 3x3 and 5x5"] = True
     heads: Annotated[bool, "auxiliary heads while it is trained"] = True
     steps: Annotated[int, "training steps", Ge(1)] = 600
-    batch: Annotated[int, "pictures a step", Ge(2)] = 64
-    lr: Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)] = (
-        3e-3
-    )
-    vary: Annotated[
-        float,
-        "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside",
-        Ge(0),
-    ] = 0.6
+    batch: Batch = 64
+    lr: Rate = 3e-3
+    vary: Vary = 0.6
 
 
 class GoogLeNet(nn.Module):
@@ -102,51 +95,32 @@ class GoogLeNet(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(torch.as_tensor(layer.bias))
 
-    def through(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """eta, and that of each head, [N, K]."""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
         z, said = self.stem(x), []
         for name, module in self.inceptions.items():
             z = module(self.pool(z) if name in POOLED else z)
-            if name in self.heads:
+            if self.training and name in self.heads:
                 said.append(self.heads[name](z))
-        return self.top(self.drop(self.mean(z))), said
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
-        if self.training:
-            return self.through(x)
-        z = self.stem(x)
-        for name, module in self.inceptions.items():
-            z = module(self.pool(z) if name in POOLED else z)
-        return self.top(self.mean(z))
+        eta = self.top(self.drop(self.mean(z)))
+        return (eta, said) if self.training else eta
 
 
-def train(
-    cfg: Config,
-    run: Run,
-    data: Annotated[str, "pictures with classes"] = "digits",
-    fold: Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)] = None,
-) -> None:
+def by_heads(model: GoogLeNet, x: Tensor, t: Tensor) -> Tensor:
+    """The loss, with every parameter's `grad`."""
+    model.zero_grad()
+    eta, said = model(x)
+    loss = total(eta, said, t)
+    loss.backward()
+    return loss.detach()
+
+
+def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] = "digits", fold: Fold = None) -> None:
     given = cnn.pictured(data, fold).to(run.device)
     run.say(given.describe())
     model = run.place(cnn.channels_last(GoogLeNet(cfg, given.shape, given.outputs)))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        x = cnn.varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
-        eta, said = model(x)
-        loss = total(eta, said, given.targets.train[i])
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        pace.step()
-        run.log(loss=loss)
-    model.eval()
+    cnn.fit(run, cfg, model, given, by_heads)
     run.save(model, cfg, shape=given.shape, classes=given.outputs)
     run.result(**cnn.held_out(model, given))
-
-
-Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
@@ -168,11 +142,11 @@ def render(trained: Trained, run: Run, data: Other = None) -> None:
         run.result(**{name: flops(plain, given.shape)})
 
 
-def gradients(cfg: Config, given: Pictured, seed: int) -> dict[str, list[float]]:
+def gradients(cfg: Config, given: cnn.Pictured, seed: int) -> dict[str, list[float]]:
     """|dL/dW| of the layers along the 3x3 branches, from the first to the read-out, of one network as it begins.
 
-    Weights are those that torch gives a layer, too small for a network so deep without normalisation, as they were when
-    heads were thought of; the losses are with and without those of the heads.
+    Weights are those that torch gives a layer, too small for a network so deep without normalisation; the loss is taken
+    with those of the heads and without.
     """
     torch.manual_seed(seed)
     model = GoogLeNet(replace(cfg, norm=False, heads=True), given.shape, given.outputs)

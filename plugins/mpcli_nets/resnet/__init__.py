@@ -9,7 +9,7 @@
 50 is that of the paper, in four stages, 50 of bottlenecks (1x1, 3x3, 1x1); another even number N has (N - 2) / 2 blocks
 in three stages. Each stage has twice the channels of the one before, and half the places. `--stem large` begins as
 for pictures of 224 pixels: a 7x7 convolution and a pool, of stride 2 each. `render` draws training losses against
-depth, with and without the sums, and what the papers' networks cost.
+depth, with and without the sums.
 
 He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016. arXiv:1512.03385
 He, Zhang, Ren and Sun, Identity Mappings in Deep Residual Networks, 2016. arXiv:1603.05027
@@ -17,18 +17,17 @@ Wu and He, Group Normalization, 2018. arXiv:1803.08494
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from mpcli.errors import InputError
 from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
-from mpcli_nets import cnn, googlenet, vgg
-from mpcli_nets.cnn.examples import Pictured
+from mpcli_nets import cnn
+from mpcli_nets.cnn import Batch, Fold, Other, Rate, Vary
 from mpcli_nets.resnet import pictures
 from mpcli_nets.resnet.blocks import Block, Norm, Order, normed
 from mpcli_nets.resnet.equations import gradcheck as gradcheck
@@ -49,15 +48,9 @@ class Config:
     norm: Annotated[Norm, "normalisation: over the batch, over groups of channels of each picture"] = "batch"
     order: Annotated[Order, "f behind the sum, or norm and f before the convolutions"] = "post"
     steps: Annotated[int, "training steps", Ge(1)] = 1000
-    batch: Annotated[int, "pictures a step", Ge(2)] = 64
-    lr: Annotated[float, "highest learning rate of Adam; it rises for a fifth of the steps and falls to 0", Gt(0)] = (
-        5e-3
-    )
-    vary: Annotated[
-        float,
-        "how much training pictures are varied: 1 is up to 15 degrees, a tenth of their size, an eighth aside",
-        Ge(0),
-    ] = 0.6
+    batch: Batch = 64
+    lr: Rate = 5e-3
+    vary: Vary = 0.6
 
 
 def stages(depth: int) -> tuple[tuple[int, ...], bool]:
@@ -111,37 +104,13 @@ class ResNet(nn.Module):
         return self.top(self.features(x))
 
 
-def learn(model: ResNet, adam: torch.optim.Optimizer, x: Tensor, t: Tensor) -> Tensor:
-    """One step; the loss before it."""
-    loss = F.cross_entropy(model(x), t)
-    adam.zero_grad()
-    loss.backward()
-    adam.step()
-    return loss.detach()
-
-
-def train(
-    cfg: Config,
-    run: Run,
-    data: Annotated[str, "pictures with classes"] = "digits",
-    fold: Annotated[int | None, "which of five folds is for testing (the split of the dataset)", Ge(0)] = None,
-) -> None:
+def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] = "digits", fold: Fold = None) -> None:
     given = cnn.pictured(data, fold).to(run.device)
     run.say(given.describe())
     model = run.place(cnn.channels_last(ResNet(cfg, given.shape, given.outputs)))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        x = cnn.varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
-        run.log(loss=learn(model, adam, x, given.targets.train[i]))
-        pace.step()
-    model.eval()
+    cnn.fit(run, cfg, model, given, cnn.by_autograd)
     run.save(model, cfg, shape=given.shape, classes=given.outputs)
     run.result(**cnn.held_out(model, given))
-
-
-Other = Annotated[str | None, "dataset (that of the training, with its fold)"]
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
@@ -163,30 +132,11 @@ def render(
         for name in ("plain", "residual")
         for depth in DEPTHS
     ]
-    mine = ("this one", *cnn.totals(model, given.shape))
-    known = family()
-    run.figure("family.png", pictures.family(trained.heading, [*known, mine]))
-    run.table("family.csv", ["network", "parameters", "flops", "layers"], known)
     run.figure("depth.png", pictures.by_depth(trained.heading, look, rows))
     run.table("depth.csv", ["network", "layers", "train_loss", "accuracy"], rows)
 
 
-def family() -> list[tuple[str, int, int, int]]:
-    """Parameters, FLOPs and layers with weights of the papers' networks, for 1000 classes of 224x224 pixels."""
-    shape, found = (3, 224, 224), []
-    with torch.device("meta"):
-        for arch in get_args(vgg.Arch):
-            papers = vgg.Config(arch, width=64, units=4096, size=224, norm=False)
-            found.append((arch, *cnn.totals(vgg.VGG(papers, shape, 1000), shape)))
-        wide = googlenet.Config(width=64, stem="large", norm=False, heads=False)
-        found.append(("googlenet", *cnn.totals(googlenet.GoogLeNet(wide, shape, 1000), shape)))
-        for depth in PAPER:
-            deep = Config(depth=depth, width=64, stem="large")
-            found.append((f"resnet{depth}", *cnn.totals(ResNet(deep, shape, 1000), shape)))
-    return found
-
-
-def lost(depth: int, plain: bool, given: Pictured, steps: int, seed: int) -> tuple[float, float]:
+def lost(depth: int, plain: bool, given: cnn.Pictured, steps: int, seed: int) -> tuple[float, float]:
     """The mean training loss of the last tenth of a short training, and the accuracy then."""
     torch.manual_seed(seed)
     cfg = Config(depth=depth, plain=plain)
@@ -198,7 +148,8 @@ def lost(depth: int, plain: bool, given: Pictured, steps: int, seed: int) -> tup
     for step in range(steps):
         i = index(step)
         x = given.train[i].contiguous(memory_format=torch.channels_last)
-        losses.append(float(learn(model, adam, x, given.targets.train[i])))
+        losses.append(float(cnn.by_autograd(model, x, given.targets.train[i])))
+        adam.step()
         pace.step()
     model.eval()
     some = losses[-max(1, steps // 10) :]

@@ -1,4 +1,4 @@
-"""Training losses against depth, and what networks cost."""
+"""Training losses against depth."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,4 @@ def by_depth(heading: str, steps: int, rows: Sequence[tuple[str, int, float, flo
     left.set(xlabel="layers", ylabel="training loss, nats", title="on pictures that are trained on")
     right.set(xlabel="layers", ylabel="accuracy", ylim=(0, 1.02), title="on test pictures")
     left.legend()
-    return made
-
-
-def family(heading: str, rows: Sequence[tuple[str, int, int, int]]) -> Figure:
-    """Parameters against FLOPs of (network, parameters, flops, layers), a disc as large as there are layers."""
-    made = figure(f"{heading}\nnetworks for 1000 classes of 224x224 pixels, and this one for its pictures", 840, 560)
-    axes = made.subplots()
-    for name, parameters, flops, layers in rows:
-        axes.scatter(flops, parameters, s=12 * layers, alpha=0.5, label=f"{name}: {layers} layers")
-    axes.set(xscale="log", yscale="log", xlabel="FLOPs a picture", ylabel="parameters")
-    axes.margins(0.2)
-    made.legend(loc="outside right center", markerscale=0.5)
     return made
