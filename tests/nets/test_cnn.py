@@ -164,6 +164,14 @@ def test_pooling_over_all_places_hands_each_an_equal_part():
     assert torch.allclose(backward(total)[leaf], torch.full((2, 3, 4, 5), 1 / 20).double())
 
 
+def test_features_are_one_number_a_map_of_whatever_the_last_layer_is():
+    x = torch.rand(3, 1, 8, 8)
+    model = CNN(Config(layers="conv 3 6 p1, relu"), (1, 8, 8), 4).eval()
+    assert torch.equal(model.features(x), model.maps(x).mean((2, 3)))
+    flat = CNN(Config(layers="conv 3 6 p1, relu, dense 5"), (1, 8, 8), 4).eval()
+    assert flat.features(x).shape == (3, 5) and torch.equal(flat.top(flat.features(x)), flat(x))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -221,6 +221,12 @@ def test_the_loss_of_a_run_of_a_network_is_raced_on(mpcli):
     assert [Path(path).name for path in made] == ["race.png", "race.csv"]
 
 
+def test_a_run_of_another_page_is_refused(mpcli):
+    run = mpcli("train", "maximum_likelihood", "--steps", 1, "--quiet", "--json").json["run"]
+    refused = mpcli("train", "optimizers", "--data", f"run:{run}")
+    assert refused.code == 2 and "is no run of a network; right would be a run of mlp" in refused.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

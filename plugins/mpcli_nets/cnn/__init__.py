@@ -54,8 +54,10 @@ from mpcli_nets.mlp.graph import backward as backpropagated
 from mpcli_nets.mlp.graph import mean_nll
 
 __all__ = [
+    "CNN",
     "COLUMNS",
     "Batch",
+    "Config",
     "Fold",
     "Other",
     "Pictured",

@@ -113,7 +113,7 @@ class Loss:
 
     def __init__(self, run: Path, seed: int):
         trained = Trained(run)
-        if (trained.options.get("activation"), trained.extras.get("likelihood")) == (None, None):
+        if "activation" not in trained.options or "likelihood" not in trained.extras:
             raise InputError(f"run:{run}: is no run of a network; right would be a run of mlp")
         cfg = mlp.Config(**{name: trained.options[name] for name in ("hidden", "activation")})
         given = mlp.examples(trained.options["data"], trained.options["fold"])
