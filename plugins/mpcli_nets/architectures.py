@@ -15,7 +15,7 @@ arXiv:1605.07678
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from annotated_types import Ge
@@ -55,11 +55,7 @@ def inceptions(shape: Shape, classes: int) -> nn.Module:
 
 
 NETS: dict[Net, Callable[[Shape, int], nn.Module]] = {
-    "alexnet": stacked("alexnet"),
-    "vgg11": stacked("vgg11"),
-    "vgg13": stacked("vgg13"),
-    "vgg16": stacked("vgg16"),
-    "vgg19": stacked("vgg19"),
+    **{arch: stacked(arch) for arch in get_args(vgg.Arch)},
     "googlenet": inceptions,
     "resnet18": deep(18),
     "resnet34": deep(34),

@@ -124,9 +124,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] =
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
-    model, given = cnn.known(trained, data, VGG, Config)
-    run.say(given.describe())
-    run.result(**cnn.held_out(model, given.to(run.device)), **cnn.beside(given))
+    cnn.judge(run, trained, data, VGG, Config)
 
 
 def render(trained: Trained, run: Run, data: Other = None) -> None:

@@ -32,16 +32,17 @@ from mpcli_nets.cnn.calculator import COLUMNS, Row, cells, table, totals
 from mpcli_nets.cnn.equations import gradcheck as gradcheck
 from mpcli_nets.cnn.examples import (
     Batch,
+    Descent,
     Fold,
     Other,
     Pictured,
     Rate,
     Vary,
-    beside,
     by_autograd,
     channels_last,
     fit,
     held_out,
+    judge,
     known,
     pictured,
     rising_and_falling,
@@ -58,19 +59,20 @@ __all__ = [
     "COLUMNS",
     "Batch",
     "Config",
+    "Descent",
     "Fold",
     "Other",
     "Pictured",
     "Rate",
     "Row",
     "Vary",
-    "beside",
     "build",
     "by_autograd",
     "cells",
     "channels_last",
     "fit",
     "held_out",
+    "judge",
     "known",
     "pictured",
     "rising_and_falling",
@@ -139,9 +141,7 @@ def train(
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
-    model, given = known(trained, data, CNN, Config)
-    run.say(given.describe())
-    run.result(**held_out(model, given.to(run.device)), **beside(given))
+    judge(run, trained, data, CNN, Config)
 
 
 def render(trained: Trained, run: Run, data: Other = None) -> None:

@@ -10,7 +10,7 @@ What joins several maps sees as far as the one that sees farthest; what is laid 
 """
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,15 +77,12 @@ POOLS = ("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
 ELSEWHERE = ("mean", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "view", "_unsafe_view", "addmm", "mm", "bmm")
 
 
-@dataclass
 class Watch(TorchDispatchMode):
     """Counts operations, and follows how far each tensor sees."""
 
-    sights: Any
-    flops: int = field(default=0)
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.sights, self.flops = WeakTensorKeyDictionary(), 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -127,7 +124,7 @@ def table(model: nn.Module, shape: tuple[int, ...]) -> list[Row]:
     """
     blank = copy.deepcopy(model).to("meta").eval()
     rows: list[Row] = []
-    watch = Watch(WeakTensorKeyDictionary())
+    watch = Watch()
     before = [0]
 
     def begin(module: nn.Module, args: Any) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -88,14 +88,22 @@ def varied(x: Tensor, vary: float) -> Tensor:
     """Pictures [N, C, H, W], each turned, scaled and shifted by as much as chance has it; outside is its border."""
     if vary == 0:
         return x
-    n, _, height, width = x.shape
+    n = len(x)
 
     def any_of(most: float) -> Tensor:
         return (2 * torch.rand(n, device=x.device) - 1) * most * vary
 
     turn, size = any_of(TURN) * torch.pi / 180, 1 + any_of(SCALE)
+    return moved(x, turn, size, any_of(2 * SHIFT), any_of(2 * SHIFT))
+
+
+def moved(x: Tensor, turn: Tensor, size: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Pictures [N, C, H, W], each turned by radians, `size` times as small, and shifted by halves of a side, [N] each.
+
+    What comes in from outside is the border.
+    """
+    height, width = x.shape[-2:]
     # In a plane where either side of a picture is 2 long.
-    down, across = any_of(2 * SHIFT), any_of(2 * SHIFT)
     rows = torch.stack(
         [
             torch.stack([size * turn.cos(), -size * turn.sin() * height / width, across], 1),
@@ -115,16 +123,31 @@ def rising_and_falling(optimizer: torch.optim.Optimizer, steps: int) -> torch.op
     )
 
 
-def fit(run: Run, cfg: Schedule, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]) -> None:
+class Descent(Generic[M]):
     """Adam on varied training pictures; `gradients` gives the loss of pictures and classes and fills every `grad`."""
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        x = varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
-        run.log(loss=gradients(model, x, given.targets.train[i]))
-        adam.step()
-        pace.step()
+
+    def __init__(
+        self, cfg: Schedule, model: M, given: Pictured, seed: int, gradients: Callable[[M, Tensor, Tensor], Tensor]
+    ):
+        self.model, self.given, self.vary, self.gradients = model, given, cfg.vary, gradients
+        self.adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
+        self.pace = rising_and_falling(self.adam, cfg.steps)
+        self.index = shuffled(len(given.train), min(cfg.batch, len(given.train)), seed)
+
+    def step(self, i: Tensor) -> Tensor:
+        """One step on the training pictures of these indices; the loss before it."""
+        x = varied(self.given.train[i], self.vary).contiguous(memory_format=torch.channels_last)
+        loss = self.gradients(self.model, x, self.given.targets.train[i])
+        self.adam.step()
+        self.pace.step()
+        return loss
+
+
+def fit(run: Run, cfg: Schedule, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]) -> None:
+    """All steps of a training, tracked and logged; the model is in evaluation afterwards."""
+    descent = Descent(cfg, model, given, run.seed, gradients)
+    for i in run.track(descent.index, cfg.steps, model=model, adam=descent.adam, pace=descent.pace):
+        run.log(loss=descent.step(i))
     model.eval()
 
 
@@ -178,3 +201,12 @@ def known(
     if given.outputs != trained.extras["classes"]:
         raise InputError(f"{of}: has {given.outputs} classes, but the model was trained on {trained.extras['classes']}")
     return built, given
+
+
+def judge(
+    run: Run, trained: Trained, data: str | None, model: Callable[..., nn.Module], config: Callable[..., Any]
+) -> None:
+    """Report how well a trained network classifies test pictures, beside what needs no network."""
+    built, given = known(trained, data, model, config)
+    run.say(given.describe())
+    run.result(**held_out(built, given.to(run.device)), **beside(given))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mpcli.kit.pictures import figure, tiles
 from mpcli.run import Run
 from mpcli_nets.cnn.calculator import COLUMNS, cells, table
-from mpcli_nets.cnn.examples import Pictured, logits
+from mpcli_nets.cnn.examples import Pictured, logits, moved
 from mpcli_nets.filters.pictures import signed
 
 ACROSS, DOWN = 10, 12  # maps of a layer, and layers, that are drawn
@@ -104,9 +104,9 @@ def windows(heading: str, weights: Tensor) -> Figure:
     return made
 
 
-def change(f: Callable[[Tensor], Tensor], x: Tensor, moved: Tensor) -> float:
-    """|f(moved) - f(x)| / |f(x)|."""
-    here, there = f(x), f(moved)
+def change(f: Callable[[Tensor], Tensor], x: Tensor, other: Tensor) -> float:
+    """|f(other) - f(x)| / |f(x)|."""
+    here, there = f(x), f(other)
     return float((there - here).norm() / here.norm().clamp(min=1e-12))
 
 
@@ -126,7 +126,10 @@ def pooling(heading: str, weights: Tensor, given: Pictured) -> Figure:
     def twice(pool: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return lambda z: pool(pool(nn.functional.conv2d(z, weights, padding=side).relu()))
 
-    turned = {angle: rotated(around, angle) for angle in (0, 5, 10, 15, 20)}
+    one = torch.ones(len(x))
+    turned = {
+        degrees: moved(around, degrees * torch.pi / 180 * one, one, 0 * one, 0 * one) for degrees in (0, 5, 10, 15, 20)
+    }
     made = figure(f"{heading}\nthe first layer, pooled twice by 2, of pictures that are moved", 1000, 430)
     left, right = made.subplots(1, 2, sharey=True)
     for name, pool in POOLS.items():
@@ -137,14 +140,6 @@ def pooling(heading: str, weights: Tensor, given: Pictured) -> Figure:
     right.set(xlabel="degrees")
     left.legend()
     return made
-
-
-def rotated(x: Tensor, degrees: float) -> Tensor:
-    """Pictures turned about their middle."""
-    a = torch.tensor(degrees * torch.pi / 180)
-    rows = torch.stack([torch.stack([a.cos(), -a.sin(), 0 * a]), torch.stack([a.sin(), a.cos(), 0 * a])])
-    places = nn.functional.affine_grid(rows.expand(len(x), 2, 3), list(x.shape), align_corners=False)
-    return nn.functional.grid_sample(x, places, align_corners=False)
 
 
 def confusions(heading: str, model: nn.Module, given: Pictured) -> Figure:

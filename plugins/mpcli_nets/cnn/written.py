@@ -3,7 +3,7 @@
 Maps are [N, C, H, W], weights [K, C, M, N]. A border is (before, behind), the same for rows and columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpcli_nets.cnn.calculator import pair
 from mpcli_nets.cnn.layers import output_size
 from mpcli_nets.mlp import ACTIVATIONS
 from mpcli_nets.mlp.graph import Node, activate, affine, multiply
@@ -34,13 +35,13 @@ class Window:
         )
         return height, width
 
-    def reached(self, i: int, j: int, height: int, width: int) -> tuple[slice, slice]:
-        """Where the cell (i, j) of the window lies on the padded maps, for all places."""
-        top, left = self.dilation * i, self.dilation * j
-        return (
-            slice(top, top + self.stride * (height - 1) + 1, self.stride),
-            slice(left, left + self.stride * (width - 1) + 1, self.stride),
-        )
+    def parts(self, padded: Tensor, places: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+        """For each cell (i, j) of the window what it lies on at all places, a view of padded maps: [N, C, H', W']."""
+        rows, columns = (self.stride * (count - 1) + 1 for count in places)
+        for i in range(self.side[0]):
+            for j in range(self.side[1]):
+                top, left = self.dilation * i, self.dilation * j
+                yield i, j, padded[..., top : top + rows : self.stride, left : left + columns : self.stride]
 
     def padded(self, x: Tensor, value: float = 0.0) -> Tensor:
         return F.pad(x, (self.before, self.behind, self.before, self.behind), value=value)
@@ -49,18 +50,13 @@ class Window:
         """What of padded maps lies on the maps themselves."""
         return padded[..., self.before : self.before + x.shape[-2], self.before : self.before + x.shape[-1]]
 
-    def cells(self) -> list[tuple[int, int]]:
-        return [(i, j) for i in range(self.side[0]) for j in range(self.side[1])]
-
 
 def conv(x: Tensor, w: Tensor, b: Tensor, at: Window) -> Tensor:
     """a(k, i, j) = b(k) + sum_cmn w(k, c, m, n) x(c, s i + d m - p, s j + d n - p): a correlation over full depth."""
-    height, width = at.places(x)
-    padded = at.padded(x)
-    total = b[:, None, None].expand(len(x), -1, height, width)
-    for i, j in at.cells():
-        rows, columns = at.reached(i, j, height, width)
-        total = total + torch.einsum("nchw,kc->nkhw", padded[:, :, rows, columns], w[:, :, i, j])
+    places = at.places(x)
+    total = b[:, None, None].expand(len(x), -1, *places)
+    for i, j, part in at.parts(at.padded(x), places):
+        total = total + torch.einsum("nchw,kc->nkhw", part, w[:, :, i, j])
     return total
 
 
@@ -69,32 +65,23 @@ def conv_input(delta: Tensor, x: Tensor, w: Tensor, at: Window) -> Tensor:
 
     At stride 1 this is the full convolution of delta with w: sum_m delta(i - m) w(m).
     """
-    height, width = at.places(x)
     padded = torch.zeros_like(at.padded(x))
-    for i, j in at.cells():
-        rows, columns = at.reached(i, j, height, width)
-        padded[:, :, rows, columns] += torch.einsum("nkhw,kc->nchw", delta, w[:, :, i, j])
+    for i, j, part in at.parts(padded, at.places(x)):
+        part += torch.einsum("nkhw,kc->nchw", delta, w[:, :, i, j])
     return at.inside(padded, x)
 
 
 def conv_weight(delta: Tensor, x: Tensor, w: Tensor, at: Window) -> Tensor:
     """dL/dw(k, c, m, n) = sum_ij delta(k, i, j) x(c, s i + d m - p, s j + d n - p): a valid correlation."""
-    height, width = at.places(x)
-    padded = at.padded(x)
     found = torch.empty_like(w)
-    for i, j in at.cells():
-        rows, columns = at.reached(i, j, height, width)
-        found[:, :, i, j] = torch.einsum("nkhw,nchw->kc", delta, padded[:, :, rows, columns])
+    for i, j, part in at.parts(at.padded(x), at.places(x)):
+        found[:, :, i, j] = torch.einsum("nkhw,nchw->kc", delta, part)
     return found
 
 
 def max_pool(x: Tensor, at: Window) -> tuple[Tensor, Tensor]:
     """The greatest of each window, and which cell of the window it was; of several that are equal, the first."""
-    height, width = at.places(x)
-    padded = at.padded(x, -torch.inf)
-    stack = torch.stack([padded[:, :, rows, columns] for rows, columns in (
-        at.reached(i, j, height, width) for i, j in at.cells()
-    )])  # fmt: skip
+    stack = torch.stack([part for _, _, part in at.parts(at.padded(x, -torch.inf), at.places(x))])
     best = stack.amax(0)
     which = (stack == best).to(torch.uint8).argmax(0)
     return best, which
@@ -103,26 +90,21 @@ def max_pool(x: Tensor, at: Window) -> tuple[Tensor, Tensor]:
 def max_pool_input(delta: Tensor, x: Tensor, which: Tensor, at: Window) -> Tensor:
     """dL/dx: delta goes to the greatest of its window; where windows overlap, what comes together adds."""
     padded = torch.zeros_like(at.padded(x))
-    for number, (i, j) in enumerate(at.cells()):
-        rows, columns = at.reached(i, j, *delta.shape[-2:])
-        padded[:, :, rows, columns] += delta * (which == number)
+    for number, (_, _, part) in enumerate(at.parts(padded, at.places(x))):
+        part += delta * (which == number)
     return at.inside(padded, x)
 
 
 def mean_pool(x: Tensor, at: Window) -> Tensor:
     """The mean of each window, zeros of the border counted."""
-    height, width = at.places(x)
-    padded = at.padded(x)
-    parts = [padded[:, :, rows, columns] for rows, columns in (at.reached(i, j, height, width) for i, j in at.cells())]
-    return torch.stack(parts).mean(0)
+    return torch.stack([part for _, _, part in at.parts(at.padded(x), at.places(x))]).mean(0)
 
 
 def mean_pool_input(delta: Tensor, x: Tensor, at: Window) -> Tensor:
     """dL/dx: every cell of a window gets an equal part of delta."""
     padded = torch.zeros_like(at.padded(x))
-    for i, j in at.cells():
-        rows, columns = at.reached(i, j, *delta.shape[-2:])
-        padded[:, :, rows, columns] += delta / len(at.cells())
+    for _, _, part in at.parts(padded, at.places(x)):
+        part += delta / (at.side[0] * at.side[1])
     return at.inside(padded, x)
 
 
@@ -137,12 +119,10 @@ Leaves = dict[Tensor, Node]
 
 def window_of(module: Any) -> Window:
     """The window of a module of torch, whose border is the same on every side."""
-    first, *_ = (size if isinstance(size, tuple) else (size, size) for size in (module.kernel_size,))
     stride, padding, dilation = (
-        value[0] if isinstance(value, tuple) else value
-        for value in (module.stride, module.padding, getattr(module, "dilation", 1))
+        pair(value)[0] for value in (module.stride, module.padding, getattr(module, "dilation", 1))
     )
-    return Window(first, stride, padding, padding, dilation)
+    return Window(pair(module.kernel_size), stride, padding, padding, dilation)
 
 
 def conv_node(module: nn.Conv2d, x: Node, leaves: Leaves) -> Node:

@@ -63,4 +63,4 @@ class Head(nn.Module):
 
 def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
     """Operations for one example of a shape [C, H, W]."""
-    return sum(row.flops for row in cnn.table(module, shape))
+    return cnn.totals(module, shape)[1]

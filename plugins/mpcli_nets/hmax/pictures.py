@@ -17,20 +17,20 @@ def fields(heading: str, gabors: Sequence[Tensor], parts: Tensor) -> Figure:
     """Receptive fields, red where light excites and blue where it inhibits, in one scale of pixels."""
     made = figure(f"{heading}\nreceptive fields: red excites, blue inhibits", 1080, 620)
     angles = len(gabors[0])
-    side = gabors[0].shape[-1] + (parts.shape[-1] - 1) * cells.STRIDE + cells.BANDS[0][1] - 1
     axes = made.subplots(3, SHOWN)
-    one = [(g[k % angles, 0], f"{g.shape[-1]} pixels") for k, g in enumerate(gabors)]
-    pools = [(spread(gabors[0][k % angles, 0], cells.BANDS[0][1]), "") for k in range(min(SHOWN, angles))]
+    one = [g[k % angles, 0] for k, g in enumerate(gabors)]
+    pools = [spread(gabors[0][k, 0], cells.BANDS[0][1]) for k in range(min(SHOWN, angles))]
     widest = parts[parts.flatten(1).std(1).argsort(descending=True)[:SHOWN]]
-    cut = [(preferred(part, gabors[0][:, 0]), "") for part in widest]
+    cut = [preferred(part, gabors[0][:, 0]) for part in widest]
+    side = cut[0].shape[-1]  # the largest field
     for row, (name, shown) in enumerate((("S1", one), ("C1", pools), ("S2, C2", cut))):
         for column in range(SHOWN):
             at = axes[row, column]
             if column >= len(shown):
                 at.set_axis_off()
                 continue
-            field, title = shown[column]
-            signed(at, field, title or f"{field.shape[-1]} pixels", most=0)
+            field = shown[column]
+            signed(at, field, f"{field.shape[-1]} pixels", most=0)
             middle = (field.shape[-1] - 1) / 2
             at.set(xlim=(middle - side / 2, middle + side / 2), ylim=(middle + side / 2, middle - side / 2))
             if column == 0:

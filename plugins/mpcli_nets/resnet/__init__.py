@@ -24,7 +24,6 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.split import shuffled
 from mpcli.run import Run, Trained
 from mpcli_nets import cnn
 from mpcli_nets.cnn import Batch, Fold, Other, Rate, Vary
@@ -114,9 +113,7 @@ def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] =
 
 
 def evaluate(trained: Trained, run: Run, data: Other = None) -> None:
-    model, given = cnn.known(trained, data, ResNet, Config)
-    run.say(given.describe())
-    run.result(**cnn.held_out(model, given.to(run.device)), **cnn.beside(given))
+    cnn.judge(run, trained, data, ResNet, Config)
 
 
 def render(
@@ -139,18 +136,10 @@ def render(
 def lost(depth: int, plain: bool, given: cnn.Pictured, steps: int, seed: int) -> tuple[float, float]:
     """The mean training loss of the last tenth of a short training, and the accuracy then."""
     torch.manual_seed(seed)
-    cfg = Config(depth=depth, plain=plain)
+    cfg = Config(depth=depth, plain=plain, steps=steps, vary=0.0)
     model = cnn.channels_last(ResNet(cfg, given.shape, given.outputs))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), seed)
-    losses = []
-    for step in range(steps):
-        i = index(step)
-        x = given.train[i].contiguous(memory_format=torch.channels_last)
-        losses.append(float(cnn.by_autograd(model, x, given.targets.train[i])))
-        adam.step()
-        pace.step()
+    descent = cnn.Descent(cfg, model, given, seed, cnn.by_autograd)
+    losses = [float(descent.step(descent.index(step))) for step in range(steps)]
     model.eval()
     some = losses[-max(1, steps // 10) :]
     return sum(some) / len(some), float(cnn.held_out(model, given)["accuracy"])
