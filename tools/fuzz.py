@@ -102,6 +102,10 @@ def _png(size: int = 4, mode: str = "RGB", kind: str = "PNG", shade: int = 70) -
     return _packed(lambda buffer: Image.new(mode, (size, size), shade).save(buffer, kind))
 
 
+def _array(values: np.ndarray) -> bytes:
+    return _packed(lambda stream, x: Image.fromarray(x).save(stream, "PNG"), values)
+
+
 def _path(name: str, kind: type, of: str) -> Callable[[Path], Any]:
     return lambda folder: datasets.load(f"{of}:{folder / name}", kind)
 
@@ -172,6 +176,16 @@ def _pictures(name: str, data: bytes) -> Reader:
     return Reader(f"images {name}", parts, name, lambda f: datasets.load(f"images:{f}@4", datasets.Images))
 
 
+def _masks(damaged: str) -> Reader:
+    values = np.zeros((4, 4), np.uint8)
+    values[2:] = 255
+    parts = {f"images/{i}.png": _png() for i in range(4)} | {f"masks/{i}.png": _array(values) for i in range(4)}
+    parts |= {f"instances/{i}.png": _array(values.astype(np.uint16) * 3) for i in range(4)}
+    return Reader(
+        f"masks {damaged}", parts, damaged, lambda f: datasets.load(f"segmentation:{f}", datasets.Segmentation)
+    )
+
+
 def _table(name: str, delimiter: str) -> Reader:
     lines = [["a", "b", "kind"], *([str(i), f"{i / 7:.3f}", "yes" if i % 2 else "no"] for i in range(12))]
     text = "\n".join(delimiter.join(line) for line in lines).encode()
@@ -228,6 +242,7 @@ def readers() -> list[Reader]:
         _pictures("a.jpg", _png(kind="JPEG")),
         *(_pictures(f"a.{kind.lower()}", _png(kind=kind)) for kind in ("BMP", "GIF", "TIFF", "WEBP", "PPM")),
         _pictures("b.png", _png(mode="I;16", shade=20_000)),
+        *map(_masks, ("images/1.png", "masks/2.png", "instances/3.png")),
         _table("t.csv", ","),
         _table("t.tsv", "\t"),
         *map(_body, ("b.npz", "b.pkl")),

@@ -1,7 +1,8 @@
 """Datasets by name: `digits`, `mnist:DIR`, `points:FILE`, ..., from this distribution and from any other.
 
 A dataset is a function of the text behind the colon, declared in the entry-point group `mpcli.datasets`, that gives
-data of one kind: `Images`, `Table`, `Points`, `Scene`, `trimesh.Trimesh`, any `Split`. A page says which it takes.
+data of one kind: `Images`, `Segmentation`, `Table`, `Points`, `Scene`, `trimesh.Trimesh`, any `Split`. A page says
+which it takes.
 """
 
 import difflib
@@ -13,10 +14,24 @@ from typing import Any, TypeVar, overload
 from mpcli.errors import Failed, InputError
 from mpcli.kit.datasets.door import admit
 from mpcli.kit.datasets.files import SKIP_MISSING, near_miss, there
+from mpcli.kit.datasets.masks import Masked, Segmentation
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
-__all__ = ["Images", "Paired", "Part", "Pictures", "Points", "Scene", "Split", "Table", "load", "shuffled"]
+__all__ = [
+    "Images",
+    "Masked",
+    "Paired",
+    "Part",
+    "Pictures",
+    "Points",
+    "Scene",
+    "Segmentation",
+    "Split",
+    "Table",
+    "load",
+    "shuffled",
+]
 
 GROUP = "mpcli.datasets"
 
@@ -24,6 +39,7 @@ GROUP = "mpcli.datasets"
 WORDS = {
     "Images": ("pictures", "digits"),
     "Points": ("a point cloud", "points:FILE"),
+    "Segmentation": ("pictures with masks", "segmentation:DIR"),
     "Scene": ("a scene with cameras", "blender:DIR"),
     "Table": ("rows of numbers", "moons"),
     "Trimesh": ("a mesh", "mesh:FILE"),
@@ -102,7 +118,7 @@ def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
         return "mesh" if has_faces(path) else "points"
     if "Table" in kinds and path.suffix.lower() in (".csv", ".tsv"):
         return "table"
-    readers = {"Images": "images", "Points": "points", "Trimesh": "mesh"}
+    readers = {"Images": "images", "Segmentation": "segmentation", "Points": "points", "Trimesh": "mesh"}
     return next((reader for kind, reader in readers.items() if kind in kinds), None)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mpcli.errors import InputError
+from mpcli.kit.datasets.masks import Segmentation
 from mpcli.kit.datasets.split import Paired, Split
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
@@ -40,6 +41,8 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
             yield from _faults(f"{where} {of.name}".strip(), getattr(value, of.name))
         if isinstance(value, (Points, Scene, Split)):
             yield from _whole(where, value)
+        if isinstance(value, Segmentation):
+            yield from _masks(value)
         if isinstance(value, Images):
             yield from _beside(value, "labels", value.labels, torch.int64, value.classes)
         if isinstance(value, Table):
@@ -99,6 +102,23 @@ def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str,
         for part, shape in shapes.items():
             if shape != shapes["train"]:
                 yield part, f"is of shape {shape} and train of {shapes['train']}", "one shape"
+
+
+def _masks(data: Segmentation) -> Iterator[tuple[str, str, str]]:
+    channels = {len(x) for part in data.parts().values() for x in part.pictures}
+    if len(channels) > 1:
+        yield "pictures", f"have {' and '.join(map(str, sorted(channels)))} channels", "one number of channels"
+    for name, part in data.parts().items():
+        instances = part.masks if part.instances is None else part.instances
+        if not len(part.pictures) == len(part.masks) == len(instances):
+            yield name, f"has {len(part.masks)} masks for {len(part)} pictures", "one each"
+        for x, mask, numbers in zip(part.pictures, part.masks, instances, strict=True):
+            if x.dtype != torch.uint8 or mask.dtype != torch.uint8 or x.ndim != 3:
+                yield name, f"has a picture {list(x.shape)} of {x.dtype}", "bytes [C, H, W], and masks of bytes"
+            if not x.shape[1:] == mask.shape == numbers.shape:
+                yield name, f"has a mask {list(mask.shape)} for a picture {list(x.shape)}", "one size"
+            if mask.numel() and mask.max() >= len(data.classes):
+                yield f"{name} masks", f"have the value {int(mask.max())} with {len(data.classes)} classes", "`classes`"
 
 
 def _columns(table: Table) -> Iterator[tuple[str, str, str]]:

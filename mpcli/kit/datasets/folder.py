@@ -46,7 +46,7 @@ def images(argument: str) -> Images:
         InputError: there are no pictures, one is damaged, or their sizes differ.
     """
     folder, size = located_with_size("images", argument)
-    parts = {SPLIT[path.name]: _collect(path) for path in _folders(folder) if path.name in SPLIT}
+    parts = {SPLIT[path.name]: _collect(path) for path in folders_in(folder) if path.name in SPLIT}
     if "train" not in parts:
         parts = {"train": _collect(folder)}
     if not parts["train"]:
@@ -78,11 +78,13 @@ def _numbered(parts: dict[str, list[tuple[Path, str]]], classes: list[str]) -> T
     return torch.tensor([classes.index(label) for _, label in found], dtype=torch.int64)
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """Those that are not hidden."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """Files with the suffix of a picture that are not hidden."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -100,23 +102,23 @@ def _tell_others(folder: Path) -> None:
 
 def _collect(folder: Path) -> list[tuple[Path, str]]:
     """The pictures of a folder, each with its class: the subfolder that it lies in, or ""."""
-    plain = [(path, "") for path in _pictures(folder)]
-    classes = [(path, inner.name) for inner in _folders(folder) for path in _pictures(inner)]
+    plain = [(path, "") for path in pictures_in(folder)]
+    classes = [(path, inner.name) for inner in folders_in(folder) for path in pictures_in(inner)]
     if plain and classes:
         raise InputError(
             f"{folder}: has pictures both beside and in subfolders ({plain[0][0].name}, "
             f"{classes[0][0].relative_to(folder)}); right would be one of the two"
         )
     # Looked for deeper only where there is nothing: a folder of pictures may hold others of no concern.
-    return plain or classes or [found for sub in _folders(folder) for found in _of_class(sub, sub.name, DEEPEST)]
+    return plain or classes or [found for sub in folders_in(folder) for found in _of_class(sub, sub.name, DEEPEST)]
 
 
 def _of_class(folder: Path, name: str, depth: int) -> list[tuple[Path, str]]:
     """The pictures of a class, or where it has none itself, of the classes in it, such as Greek/character01."""
-    found = [(path, name) for path in _pictures(folder)]
+    found = [(path, name) for path in pictures_in(folder)]
     if found or not depth:
         return found
-    return [inner for sub in _folders(folder) for inner in _of_class(sub, f"{name}/{sub.name}", depth - 1)]
+    return [inner for sub in folders_in(folder) for inner in _of_class(sub, f"{name}/{sub.name}", depth - 1)]
 
 
 def _hold_out(parts: dict[str, list[tuple[Path, str]]]) -> None:
