@@ -26,10 +26,10 @@ from mpcli.checks import Case, Sides, identity
 from mpcli.errors import InputError
 from mpcli.kit.pictures import figure
 from mpcli.run import Run
-from mpcli_nets import cnn, googlenet, resnet, vgg
+from mpcli_nets import cnn, googlenet, resnet, unet, vgg
 
 Net = Literal[
-    "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "googlenet", "resnet18", "resnet34", "resnet50"
+    "alexnet", "vgg11", "vgg13", "vgg16", "vgg19", "googlenet", "resnet18", "resnet34", "resnet50", "unet"
 ]  # fmt: skip
 Shape = tuple[int, int, int]
 
@@ -54,12 +54,17 @@ def inceptions(shape: Shape, classes: int) -> nn.Module:
     return googlenet.GoogLeNet(cfg, shape, classes)
 
 
+def down_and_up(shape: Shape, classes: int) -> nn.Module:
+    return unet.UNet(shape[0], classes, (64, 128, 256, 512, 1024), norm="none")
+
+
 NETS: dict[Net, Callable[[Shape, int], nn.Module]] = {
     **{arch: stacked(arch) for arch in get_args(vgg.Arch)},
     "googlenet": inceptions,
     "resnet18": deep(18),
     "resnet34": deep(34),
     "resnet50": deep(50),
+    "unet": down_and_up,
 }
 
 
@@ -74,7 +79,7 @@ def render(
     net: Annotated[Net, "which network"] = "vgg16",
     layers: Annotated[str | None, "a text of layers in place of a network, as cnn takes it"] = None,
     shape: Annotated[tuple[int, ...], "of the pictures: channels,height,width", Ge(1)] = (3, 224, 224),
-    classes: Annotated[int, "numbers that come out of a network", Ge(1)] = 1000,
+    classes: Annotated[int, "numbers that come out of a network, of unet at every pixel", Ge(1)] = 1000,
 ) -> None:
     if len(shape) != 3:
         raise InputError(f"--shape {','.join(map(str, shape))}: right would be channels,height,width such as 3,224,224")
@@ -168,7 +173,10 @@ def gradcheck() -> Iterator[Case]:
             rows = cnn.table(model, (3, 224, 224))
             found.append(sum(row.parameters for row in rows))
             once.append(max(row.parameters for row in rows))
-        right = [61_100_840, 138_357_544, 6_998_552, 11_689_512]
+        rows = cnn.table(named("unet", None, (1, 64, 64), 2), (1, 64, 64))
+        found.append(sum(row.parameters for row in rows))
+        once.append(max(row.parameters for row in rows))
+        right = [61_100_840, 138_357_544, 6_998_552, 11_689_512, 31_030_658]
         return torch.tensor(found), torch.tensor(right), torch.tensor(once)
 
     yield identity("the papers' networks", whole, (1,), mistake="their largest layer alone")

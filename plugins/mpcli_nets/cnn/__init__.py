@@ -49,7 +49,7 @@ from mpcli_nets.cnn.examples import (
     varied,
 )
 from mpcli_nets.cnn.layers import build
-from mpcli_nets.cnn.show import show, windows
+from mpcli_nets.cnn.show import maps, show, windows
 from mpcli_nets.maximum_likelihood import LIKELIHOODS
 from mpcli_nets.mlp.graph import backward as backpropagated
 from mpcli_nets.mlp.graph import mean_nll
@@ -74,6 +74,7 @@ __all__ = [
     "held_out",
     "judge",
     "known",
+    "maps",
     "pictured",
     "rising_and_falling",
     "show",

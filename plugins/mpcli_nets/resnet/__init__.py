@@ -31,7 +31,7 @@ from mpcli_nets.resnet import pictures
 from mpcli_nets.resnet.blocks import Block, Norm, Order, normed
 from mpcli_nets.resnet.equations import gradcheck as gradcheck
 
-__all__ = ["Block", "Config", "ResNet", "normed"]
+__all__ = ["Block", "Config", "Norm", "ResNet", "normed"]
 
 # Blocks of each stage, and whether they are bottlenecks.
 PAPER = {18: ((2, 2, 2, 2), False), 34: ((3, 4, 6, 3), False), 50: ((3, 4, 6, 3), True)}

@@ -10,10 +10,13 @@ Order = Literal["post", "pre"]
 GROUPS = 8  # of channels that are normalised together, where their number has this divisor
 
 
-def normed(norm: Norm, channels: int) -> nn.Module:
-    """What normalises maps [N, channels, H, W]: over the batch, in groups of channels of each example, or nothing."""
+def normed(norm: Norm, channels: int, dimensions: int = 2) -> nn.Module:
+    """What normalises maps [N, channels, H, W]: over the batch, in groups of channels of each example, or nothing.
+
+    Of sequences [N, channels, L] with `dimensions` 1.
+    """
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm1d(channels)
     if norm == "group":
         groups = next(count for count in range(GROUPS, 0, -1) if channels % count == 0)
         return nn.GroupNorm(groups, channels)
