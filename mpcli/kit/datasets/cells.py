@@ -1,4 +1,7 @@
-"""`cells`: pictures of cells as a microscope has them, drawn at random: overlapping ellipses, uneven light, noise."""
+"""`cells`: pictures of cells as a microscope has them, drawn at random: overlapping ellipses, uneven light, noise.
+
+Licence: that of mpcli, which draws them
+"""
 
 import numpy as np
 import torch
