@@ -28,6 +28,7 @@ METRICS = {
     "iou": "IoU",
     "dice": "Dice",
     "map": "mAP",
+    "angle": "degrees",
     "chamfer": "Chamfer distance",
     "mpjpe": "mm per joint",
     "pve": "mm per vertex",

@@ -186,6 +186,16 @@ def _masks(damaged: str) -> Reader:
     )
 
 
+def _boxes(damaged: str) -> Reader:
+    tree = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(4)],
+        "annotations": [{"image_id": i, "category_id": 1, "bbox": [0, 1, 3, 2]} for i in range(4)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    parts = {"b.json": json.dumps(tree).encode()} | {f"{i}.png": _png() for i in range(4)}
+    return Reader(f"boxes {damaged}", parts, damaged, _path("b.json", datasets.Boxes, "boxes"))
+
+
 def _table(name: str, delimiter: str) -> Reader:
     lines = [["a", "b", "kind"], *([str(i), f"{i / 7:.3f}", "yes" if i % 2 else "no"] for i in range(12))]
     text = "\n".join(delimiter.join(line) for line in lines).encode()
@@ -243,6 +253,7 @@ def readers() -> list[Reader]:
         *(_pictures(f"a.{kind.lower()}", _png(kind=kind)) for kind in ("BMP", "GIF", "TIFF", "WEBP", "PPM")),
         _pictures("b.png", _png(mode="I;16", shade=20_000)),
         *map(_masks, ("images/1.png", "masks/2.png", "instances/3.png")),
+        *map(_boxes, ("b.json", "2.png")),
         _table("t.csv", ","),
         _table("t.tsv", "\t"),
         *map(_body, ("b.npz", "b.pkl")),

@@ -1,8 +1,8 @@
 """Datasets by name: `digits`, `mnist:DIR`, `points:FILE`, ..., from this distribution and from any other.
 
 A dataset is a function of the text behind the colon, declared in the entry-point group `mpcli.datasets`, that gives
-data of one kind: `Images`, `Segmentation`, `Table`, `Points`, `Scene`, `trimesh.Trimesh`, any `Split`. A page says
-which it takes.
+data of one kind: `Images`, `Segmentation`, `Boxes`, `Gazes`, `Table`, `Points`, `Scene`, `trimesh.Trimesh`, or any
+`Split`. A page says which it takes.
 """
 
 import difflib
@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from mpcli.errors import Failed, InputError
+from mpcli.kit.datasets.boxes import Boxed, Boxes
 from mpcli.kit.datasets.door import admit
+from mpcli.kit.datasets.eyes import Gazes
 from mpcli.kit.datasets.files import SKIP_MISSING, near_miss, there
 from mpcli.kit.datasets.masks import Masked, Segmentation
 from mpcli.kit.datasets.split import Paired, Part, Split, shuffled
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
 
 __all__ = [
+    "Boxed",
+    "Boxes",
+    "Gazes",
     "Images",
     "Masked",
     "Paired",
@@ -37,6 +42,8 @@ GROUP = "mpcli.datasets"
 
 # What a kind is called, and an example of it.
 WORDS = {
+    "Boxes": ("pictures with boxes", "boxes:FILE.json"),
+    "Gazes": ("eyes with directions", "eyes"),
     "Images": ("pictures", "digits"),
     "Points": ("a point cloud", "points:FILE"),
     "Segmentation": ("pictures with masks", "segmentation:DIR"),
@@ -116,6 +123,8 @@ def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
         from mpcli.kit.datasets.meshes import has_faces
 
         return "mesh" if has_faces(path) else "points"
+    if "Boxes" in kinds:
+        return "boxes"
     if "Table" in kinds and path.suffix.lower() in (".csv", ".tsv"):
         return "table"
     readers = {"Images": "images", "Segmentation": "segmentation", "Points": "points", "Trimesh": "mesh"}

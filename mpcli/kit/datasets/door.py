@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from mpcli.errors import InputError
+from mpcli.kit.datasets.boxes import Boxes
+from mpcli.kit.datasets.eyes import Gazes
 from mpcli.kit.datasets.masks import Segmentation
 from mpcli.kit.datasets.split import Paired, Split
 from mpcli.kit.datasets.types import Images, Pictures, Points, Scene, Table
@@ -43,6 +45,13 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
             yield from _whole(where, value)
         if isinstance(value, Segmentation):
             yield from _masks(value)
+        if isinstance(value, Boxes):
+            yield from _boxes(value)
+        if isinstance(value, Gazes):
+            for name, part in value.parts().items():
+                length = value.directions.parts()[name].norm(dim=-1)
+                if length.shape != (len(part),) or not torch.allclose(length, torch.ones(len(part)), atol=1e-4):
+                    yield f"directions {name}", f"has the shape {list(length.shape)} or other lengths", "1, one an eye"
         if isinstance(value, Images):
             yield from _beside(value, "labels", value.labels, torch.int64, value.classes)
         if isinstance(value, Table):
@@ -102,6 +111,21 @@ def _whole(where: str, data: Points | Scene | Split[Any]) -> Iterator[tuple[str,
         for part, shape in shapes.items():
             if shape != shapes["train"]:
                 yield part, f"is of shape {shape} and train of {shapes['train']}", "one shape"
+
+
+def _boxes(data: Boxes) -> Iterator[tuple[str, str, str]]:
+    height, width = data.shape[1:]
+    for name, part in data.parts().items():
+        if not len(part.pictures) == len(part.boxes) == len(part.labels) or part.pictures.shape[1:] != data.shape:
+            yield name, f"has boxes for {len(part)} of {len(part.pictures)} pictures", "one shape, and boxes for each"
+        for boxes, labels in zip(part.boxes, part.labels, strict=True):
+            right = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+            if boxes.shape != (len(labels), 4) or (boxes < 0).any() or (boxes > right).any():
+                yield f"{name} boxes", f"has boxes {list(boxes.shape)}", "[left, top, right, bottom] inside the picture"
+            elif (boxes[:, 2:] <= boxes[:, :2]).any():
+                yield f"{name} boxes", "has an empty box", "left < right and top < bottom"
+            if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(data.classes):
+                yield f"{name} labels", f"goes to {int(labels.max())} with {len(data.classes)} classes", "`classes`"
 
 
 def _masks(data: Segmentation) -> Iterator[tuple[str, str, str]]:
