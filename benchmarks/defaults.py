@@ -26,6 +26,7 @@ REAL = {
     "maximum_likelihood": ("--prior", "gaussian", "--data", "breast_cancer"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("mlp", "regularization", "ensemble", "hmax", "cnn")},
     **{page: ("--data", "cifar10:{}/cifar-layout", "--fold", "0") for page in ("vgg", "googlenet", "resnet")},
+    "heads": ("--data", "digit_scenes:mnist:{}/mnist"),
     **{page: ("--data", "segmentation:{}/nuclei-dsb2018") for page in ("fcn", "unet")},
     "vae": ("--data", "mnist:{}/mnist"),
     **{page: ("--data", "mnist:{}/mnist") for page in ("nice", "realnvp", "glow", "conditional_coupling", "cflow")},

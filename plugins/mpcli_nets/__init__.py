@@ -12,6 +12,7 @@ cnn: windows of weights, pooling, a read-out; shapes, FLOPs, receptive fields
 vgg: stacks of 3x3 under dense layers, and AlexNet
 googlenet: windows side by side behind bottlenecks, and heads on the way
 resnet: blocks that add to what they are given
+heads: one object's box, every object, where an eye looks
 fcn: a class for every pixel, and four ways up
 unet: down and up, with copies beside
 architectures: what networks are made of, what each layer costs and sees
