@@ -102,6 +102,9 @@ class FCN(nn.Module):
             self.net = EncoderDecoder(cfg.width, channels, classes, cfg.upsample)
         else:
             self.net = (Flat if cfg.scheme == "flat" else Windows)(cfg.width, channels, classes)
+        # From scores near 0, all classes but the commonest are pushed down alike, and several may never come up again.
+        *_, top = (module for module in self.modules() if isinstance(module, nn.Conv2d))
+        nn.init.kaiming_normal_(top.weight)
 
     def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
         """At all pixels; or, where the network is one of windows, at pixels `at` [N, M, 2], [N, K, M, 1]."""

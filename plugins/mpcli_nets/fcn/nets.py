@@ -98,8 +98,9 @@ class EncoderDecoder(nn.Module):
         self.windows = nn.ParameterList()
         if upsample == "transposed":
             for channels_up in widths[::-1]:
-                # Each is handed on by the middle of its own window, as if by nails.
-                self.windows.append(nn.init.dirac_(torch.empty(channels_up, channels_up, 3, 3)))
+                # As made, each map goes up by linear interpolation.
+                linear = torch.tensor([0.5, 1.0, 0.5])
+                self.windows.append(torch.eye(channels_up)[..., None, None] * torch.outer(linear, linear))
         self.top = nn.Conv2d(widths[-1], classes, 1) if straight else nn.Conv2d(widths[0], classes, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

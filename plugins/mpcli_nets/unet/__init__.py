@@ -57,6 +57,8 @@ class Segmenter(UNet):
         if len(cfg.widths) < 2:
             raise InputError("--widths: has one level; right would be two or more, such as 8,16,32")
         super().__init__(channels, classes, cfg.widths, norm=cfg.norm, skips=cfg.skips)
+        # From 0, all classes but the commonest are pushed down alike, and several may never come up again.
+        nn.init.kaiming_normal_(self.top.weight)
 
 
 def classes_of(model: nn.Module, x: Tensor) -> Tensor:
