@@ -152,7 +152,7 @@ def test_schemes_cost_what_their_layers_do(mpcli):
 
 @pytest.mark.learning
 def test_cells_are_found_where_a_threshold_fails(mpcli):
-    done = mpcli("train", "fcn", "--steps", 200, "--json")
+    done = mpcli("train", "fcn", "--json")
     found = mpcli("evaluate", "fcn", "--json").json["metrics"]
     assert found["dice"] == done.json["metrics"]["dice"] >= 0.9 > found["otsu_dice"]
 
