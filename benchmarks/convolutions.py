@@ -7,35 +7,11 @@
 `python benchmarks/convolutions.py [--only TEXT]`.
 """
 
-import io
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from itertools import count
 
-from protocol import compare, cpu_seconds
+from protocol import compare, cpu_seconds, training_seconds
 
 STEPS = 1000
-
-
-def ours(page: str, *options: str) -> float:
-    from mpcli import heap
-
-    heap.keep_freed_blocks()
-
-    from mpcli.cli import run
-
-    with tempfile.TemporaryDirectory() as folder:
-        names = (f"{folder}/{number}" for number in count())
-
-        def train() -> None:
-            command = ["train", page, "--steps", str(STEPS), "--vary", "0", "--quiet", "--out", next(names), *options]
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                code = run(command)
-            if code:
-                raise SystemExit(f"train {page}: exit code {code}")
-
-        return cpu_seconds(train, units=STEPS, warmup=1)
 
 
 def theirs(page: str) -> float:
@@ -74,8 +50,13 @@ def theirs(page: str) -> float:
 def main() -> None:
     """Ask every question."""
     for page in ("cnn", "resnet"):
-        compare(f"training `{page}`, digits", partial(ours, page), partial(theirs, page), rate="steps/s")
-    written = partial(ours, "cnn", "--backward", "written")
+        compare(
+            f"training `{page}`, digits",
+            partial(training_seconds, page, STEPS, "--vary", "0"),
+            partial(theirs, page),
+            rate="steps/s",
+        )
+    written = partial(training_seconds, "cnn", STEPS, "--vary", "0", "--backward", "written")
     compare("training `cnn` by hand-written gradients", written, partial(theirs, "cnn"), rate="steps/s")
 
 

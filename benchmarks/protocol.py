@@ -33,14 +33,18 @@ the same torch.
 """
 
 import argparse
+import io
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 Side = Callable[[], float] | Sequence[str]
@@ -57,6 +61,27 @@ def cpu_seconds(work: Callable[[], object], *, units: float = 1, at_least: float
         work()
         calls += 1
     return spent / (calls * units)
+
+
+def training_seconds(page: str, steps: int, *options: str) -> float:
+    """CPU seconds of a step of `mpcli train` in this process, with all that it does before and behind its steps."""
+    from mpcli import heap
+
+    heap.keep_freed_blocks()
+
+    from mpcli.cli import run
+
+    with tempfile.TemporaryDirectory() as folder:
+        names = (f"{folder}/{number}" for number in count())
+
+        def train() -> None:
+            command = ["train", page, "--steps", str(steps), "--quiet", "--out", next(names), *options]
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                code = run(command)
+            if code:
+                raise SystemExit(f"train {page}: exit code {code}")
+
+        return cpu_seconds(train, units=steps, warmup=1)
 
 
 def compare(

@@ -7,36 +7,12 @@
 `python benchmarks/segmentation.py [--only TEXT]`.
 """
 
-import io
-import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
-from itertools import count
 
-from protocol import compare, cpu_seconds
+from protocol import compare, cpu_seconds, training_seconds
 
 STEPS = 100
 SIDE = 64
-
-
-def ours() -> float:
-    from mpcli import heap
-
-    heap.keep_freed_blocks()
-
-    from mpcli.cli import run
-
-    with tempfile.TemporaryDirectory() as folder:
-        names = (f"{folder}/{number}" for number in count())
-
-        def train() -> None:
-            command = ["train", "unet", "--steps", str(STEPS), "--quiet", "--out", next(names)]
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                code = run(command)
-            if code:
-                raise SystemExit(f"train unet: exit code {code}")
-
-        return cpu_seconds(train, units=STEPS, warmup=1)
 
 
 def theirs() -> float:
@@ -94,7 +70,7 @@ def scores(whole: bool) -> float:
 
 def main() -> None:
     """Ask every question."""
-    compare("training `unet`, cells", ours, theirs, rate="steps/s")
+    compare("training `unet`, cells", partial(training_seconds, "unet", STEPS), theirs, rate="steps/s")
     compare(
         "a picture of 64x64 at once against windows", partial(scores, True), partial(scores, False), rate="pictures/s"
     )

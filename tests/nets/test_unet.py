@@ -84,10 +84,10 @@ def test_tiles_are_the_whole_at_every_pixel():
     made = UNet(2, 3, (2, 3, 4)).eval()
     torch.nn.init.normal_(made.top.weight)
     x = torch.randint(256, (2, 150, 131), dtype=torch.uint8)
-    whole = tiles.classes_of(made, x, 3, 200)
+    whole = tiles.classes_of(made, x, 200)
     assert len(whole.unique()) > 1
     for tile in (1, 16, 37, 64):
-        assert torch.equal(tiles.classes_of(made, x, 3, tile), whole)
+        assert torch.equal(tiles.classes_of(made, x, tile), whole)
 
 
 def test_one_level_is_refused(mpcli):

@@ -82,7 +82,7 @@ def load(spec: str, /, *kinds: type, shape: tuple[int, ...] | None = None) -> An
         such = f", such as {examples}" if examples else ""
         raise InputError(f"{spec} is of kind {type(data).__name__}; right would be {wanted}{such}")
     admit(spec, data)
-    if shape is not None and isinstance(data, Images) and tuple(shape) != data.shape:
+    if shape is not None and isinstance(data, (Images, Boxes, Gazes)) and tuple(shape) != data.shape:
         has, needs = ("x".join(map(str, sizes)) for sizes in (data.shape, shape))
         raise InputError(f"{spec}: its images are {has}, but the model was trained on {needs}; give data of that shape")
     return data
@@ -123,11 +123,15 @@ def _reader_of_path(path: Path, kinds: set[str]) -> str | None:
         from mpcli.kit.datasets.meshes import has_faces
 
         return "mesh" if has_faces(path) else "points"
-    if "Boxes" in kinds:
-        return "boxes"
     if "Table" in kinds and path.suffix.lower() in (".csv", ".tsv"):
         return "table"
-    readers = {"Images": "images", "Segmentation": "segmentation", "Points": "points", "Trimesh": "mesh"}
+    readers = {
+        "Images": "images",
+        "Segmentation": "segmentation",
+        "Boxes": "boxes",
+        "Points": "points",
+        "Trimesh": "mesh",
+    }
     return next((reader for kind, reader in readers.items() if kind in kinds), None)
 
 

@@ -6,7 +6,7 @@ has them: annotations/instances_val2017.json and val2017/.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.files import inside, located, read_image, read_json, there
-from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.files import inside, located_with_size, planes, read_image, read_json, there
+from mpcli.kit.datasets.split import Split, hold_out
 from mpcli.kit.datasets.types import Pictures
 from mpcli.notices import notice
 from mpcli.run import watched
@@ -39,7 +39,7 @@ class Boxed:
     def __getitem__(self, index: slice | Tensor, /) -> "Boxed":
         """Some of the pictures."""
         numbers = range(len(self))[index] if isinstance(index, slice) else index.tolist()
-        some = Pictures(self.pictures.values[index], self.pictures.levels, device=self.pictures.device)
+        some = replace(self.pictures, values=self.pictures.values[index])
         return Boxed(some, tuple(self.boxes[i] for i in numbers), tuple(self.labels[i] for i in numbers))
 
     def to(self, device: torch.device | str) -> "Boxed":
@@ -74,12 +74,8 @@ def boxes(argument: str) -> Boxes:
     Raises:
         InputError: the file is none of COCO's for detection, pictures are missing or damaged, or too few.
     """
-    name, at, size = argument.rpartition("@")
-    if not at or there(Path(argument).expanduser()):
-        name, size = argument, str(SIDE)
-    if not size.isdecimal() or not 8 <= int(size) <= 2**12:
-        raise InputError(f"boxes:{argument}: {size} is no size; right would be boxes:FILE.json@128, in pixels")
-    path, side = located("boxes", name, folder=False), int(size)
+    path, size = located_with_size("boxes", argument, folder=False, least=8, most=2**12)
+    side = size or SIDE
     tree = read_json(path)
     categories = {_whole(path, of, "id"): str(of.get("name", of["id"])) for of in _rows(path, tree, "categories")}
     numbers = {category: number for number, category in enumerate(sorted(categories))}
@@ -87,14 +83,17 @@ def boxes(argument: str) -> Boxes:
     found = _annotations(path, _rows(path, tree, "annotations"), set(files), numbers)
     if len(files) < 3 or not found:
         raise InputError(f"{path}: has {len(files)} pictures and {len(found)} with boxes; right would be 3 or more")
-    order = [list(files)[i] for i in np.random.RandomState(0).permutation(len(files))]
+    tenth = max(1, len(files) // 10)
+    split = {"train": list(files)}
+    hold_out(split, {"validation": tenth, "test": tenth}, path)
+    order = [image for of in ("train", "validation", "test") for image in split[of]]
     pixels = np.zeros((len(order), 3, side, side), np.uint8)
     coordinates, labels = [], []
-    for at_number, image in enumerate(watched(order, "decoding pictures")):
-        planes, scale = _scaled(_located(path, files[image]), side)
-        pixels[at_number, :, : planes.shape[1], : planes.shape[2]] = planes
+    for row, image in enumerate(watched(order, "decoding pictures")):
+        x, scale = _scaled(_located(path, files[image]), side)
+        pixels[row, :, : x.shape[1], : x.shape[2]] = x
         mine = torch.tensor([box for box, _ in found[image]], dtype=torch.float32).reshape(-1, 4) * scale
-        limit = torch.tensor([planes.shape[2], planes.shape[1]] * 2, dtype=torch.float32)
+        limit = torch.tensor([x.shape[2], x.shape[1]] * 2, dtype=torch.float32)
         mine = torch.minimum(mine.clamp(min=0), limit)
         # A pixel of the scaled picture is the least that can be seen.
         kept = ((mine[:, 2:] - mine[:, :2]) >= 1).all(1)
@@ -103,10 +102,9 @@ def boxes(argument: str) -> Boxes:
     lost = sum(map(len, found.values())) - sum(map(len, coordinates))
     if lost:
         notice(f"{path}: {lost} boxes are smaller than a pixel at {side} pixels and are left out")
-    tenth = max(1, len(order) // 10)
     parts, begin = [], 0
-    for count in (len(order) - 2 * tenth, tenth, tenth):
-        some = slice(begin, begin := begin + count)
+    for of in ("train", "validation", "test"):
+        some = slice(begin, begin := begin + len(split[of]))
         values = Pictures(torch.from_numpy(pixels[some]))
         parts.append(Boxed(values, tuple(coordinates[some]), tuple(labels[some])))
     classes = tuple(categories[category] for category in sorted(categories))
@@ -166,4 +164,4 @@ def _scaled(path: Path, side: int) -> tuple[np.ndarray, float]:
     image = read_image(path, "RGB", upright=True)
     scale = side / max(image.size)
     width, height = (max(1, min(side, round(length * scale))) for length in image.size)
-    return np.moveaxis(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)), 2, 0), scale
+    return planes(image.resize((width, height), Image.Resampling.LANCZOS)), scale

@@ -6,9 +6,10 @@ Licence: that of mpcli, which draws them
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from mpcli.kit.datasets.files import no_argument
-from mpcli.kit.datasets.masks import Masked, Segmentation
+from mpcli.kit.datasets.masks import Masked, Segmentation, numbered
 
 SIDE = 96
 COUNTS = (96, 8, 24)  # pictures of each part
@@ -23,11 +24,11 @@ def cells(argument: str) -> Segmentation:
 
 def _part(random: np.random.RandomState, n: int) -> Masked:
     drawn = [_picture(random) for _ in range(n)]
-    pictures, instances = (tuple(map(torch.from_numpy, of)) for of in zip(*drawn, strict=True))
+    pictures, instances = zip(*drawn, strict=True)
     return Masked(pictures, tuple((x > 0).to(torch.uint8) for x in instances), instances)
 
 
-def _picture(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+def _picture(random: np.random.RandomState) -> tuple[Tensor, Tensor]:
     """A picture, bytes [1, H, W], and the number of the cell at each pixel, int32 [H, W]; later cells lie above."""
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(float)
     light, numbers = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE), np.int32)
@@ -44,6 +45,4 @@ def _picture(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
     uneven = 0.2 + (slope[0] * (columns - SIDE / 2) + slope[1] * (rows - SIDE / 2)) / SIDE
     seen = ndimage.gaussian_filter(light * random.uniform(0.5, 1.0), 0.8) + uneven
     seen += random.normal(0, 0.06, seen.shape)
-    _, places = np.unique(numbers, return_inverse=True)
-    numbered = places.reshape(numbers.shape).astype(np.int32) + int(numbers.min() > 0)
-    return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)[None], numbered
+    return torch.from_numpy(np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)[None]), numbered(numbers)

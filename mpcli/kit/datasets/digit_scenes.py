@@ -20,6 +20,8 @@ COUNTS = (2000, 100, 400)  # scenes of each part
 OVERLAP = 0.1  # of the smaller of two boxes
 INK = 0.2  # of the brightest pixel, from which on a box holds a pixel
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 
 def digit_scenes(argument: str) -> Boxes:
     """2000 training, 100 validation and 400 test scenes of one to four digits, each of digits of its own part."""
@@ -52,21 +54,18 @@ def _part(random: np.random.RandomState, n: int, digits: np.ndarray, labels: np.
     boxes, classes = [], []
     for number in range(n):
         light = np.zeros((SIDE, SIDE))
-        mine: list[list[float]] = []
+        mine: list[Box] = []
         which: list[int] = []
         for _ in range(random.randint(1, most + 1)):
             i, size = random.randint(len(digits)), random.randint(LEAST, MOST + 1)
             ink = np.asarray(Image.fromarray(digits[i]).resize((size, size), Image.Resampling.BICUBIC)) / 255.0
             rows, columns = (np.nonzero((ink > INK * ink.max()).any(axis))[0][[0, -1]] for axis in (1, 0))
-            for _ in range(20):
-                top, left = random.randint(0, SIDE - size + 1, 2)
-                box = [float(left + columns[0]), float(top + rows[0])]
-                box += [float(left + columns[1] + 1), float(top + rows[1] + 1)]
-                if all(_overlap(box, other) <= OVERLAP for other in mine):
-                    light[top : top + size, left : left + size] += ink * random.uniform(0.6, 1.0)
-                    mine.append(box)
-                    which.append(int(labels[i]))
-                    break
+            extent = (float(columns[0]), float(rows[0]), float(columns[1] + 1), float(rows[1] + 1))
+            if place := _free(random, size, extent, mine):
+                left, top = place
+                light[top : top + size, left : left + size] += ink * random.uniform(0.6, 1.0)
+                mine.append(_moved(extent, left, top))
+                which.append(int(labels[i]))
         noisy = 255 * np.clip(0.1 + 0.85 * np.clip(light, 0, 1) + random.normal(0, 0.06, light.shape), 0, 1)
         scenes[number, 0] = np.round(noisy)
         boxes.append(torch.tensor(mine))
@@ -74,7 +73,20 @@ def _part(random: np.random.RandomState, n: int, digits: np.ndarray, labels: np.
     return Boxed(Pictures(torch.from_numpy(scenes)), tuple(boxes), tuple(classes))
 
 
-def _overlap(a: list[float], b: list[float]) -> float:
+def _free(random: np.random.RandomState, size: int, extent: Box, others: list[Box]) -> tuple[int, int] | None:
+    """Where (column, row) a digit of so many pixels, with a box in it, overlaps little with others; 20 tries."""
+    for _ in range(20):
+        top, left = map(int, random.randint(0, SIDE - size + 1, 2))
+        if all(_overlap(_moved(extent, left, top), other) <= OVERLAP for other in others):
+            return left, top
+    return None
+
+
+def _moved(box: Box, right: int, down: int) -> Box:
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
+def _overlap(a: Box, b: Box) -> float:
     """The part of the smaller box that lies in the other."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     least = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))

@@ -48,10 +48,7 @@ def _faults(where: str, value: Any) -> Iterator[tuple[str, str, str]]:
         if isinstance(value, Boxes):
             yield from _boxes(value)
         if isinstance(value, Gazes):
-            for name, part in value.parts().items():
-                length = value.directions.parts()[name].norm(dim=-1)
-                if length.shape != (len(part),) or not torch.allclose(length, torch.ones(len(part)), atol=1e-4):
-                    yield f"directions {name}", f"has the shape {list(length.shape)} or other lengths", "1, one an eye"
+            yield from _directions(value)
         if isinstance(value, Images):
             yield from _beside(value, "labels", value.labels, torch.int64, value.classes)
         if isinstance(value, Table):
@@ -126,6 +123,13 @@ def _boxes(data: Boxes) -> Iterator[tuple[str, str, str]]:
                 yield f"{name} boxes", "has an empty box", "left < right and top < bottom"
             if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(data.classes):
                 yield f"{name} labels", f"goes to {int(labels.max())} with {len(data.classes)} classes", "`classes`"
+
+
+def _directions(data: Gazes) -> Iterator[tuple[str, str, str]]:
+    for name, part in data.parts().items():
+        length = data.directions.parts()[name].norm(dim=-1)
+        if length.shape != (len(part),) or not torch.allclose(length, torch.ones(len(part)), atol=1e-4):
+            yield f"directions {name}", f"has the shape {list(length.shape)} or other lengths", "1, one an eye"
 
 
 def _masks(data: Segmentation) -> Iterator[tuple[str, str, str]]:

@@ -87,14 +87,17 @@ def located(name: str, argument: str, *, folder: bool) -> Path:
     return path
 
 
-def located_with_size(name: str, argument: str) -> tuple[Path, int | None]:
-    """The folder behind the colon, and the number of pixels that may stand behind it: `DIR@SIZE`."""
+def located_with_size(
+    name: str, argument: str, *, folder: bool = True, least: int = 1, most: int = 2**14
+) -> tuple[Path, int | None]:
+    """What is behind the colon, and the number of pixels that may stand behind it: `DIR@SIZE` or `FILE@SIZE`."""
     path, at, size = argument.rpartition("@")
     if not at or there(Path(argument).expanduser()):
-        return located(name, argument, folder=True), None
-    if not size.isdecimal() or not 1 <= int(size) <= 2**14:
-        raise InputError(f"{name}:{argument}: {size} is no size; right would be {name}:DIR@64, in pixels")
-    return located(name, path, folder=True), int(size)
+        return located(name, argument, folder=folder), None
+    if not size.isdecimal() or not least <= int(size) <= most:
+        form = f"{name}:{'DIR' if folder else 'FILE'}@64"
+        raise InputError(f"{name}:{argument}: {size} is no size; right would be {form}, in pixels")
+    return located(name, path, folder=folder), int(size)
 
 
 def inside(folder: Path, name: str, source: Path) -> Path:
@@ -381,6 +384,11 @@ def read_image(path: Path, mode: str, *, upright: bool = False) -> Image.Image:
             raise
         except Exception as error:
             raise InputError(f"{path}: is damaged ({_reason(error)}); right would be a whole picture") from error
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    """The bytes [C, H, W] of a picture, as a view."""
+    return np.moveaxis(np.atleast_3d(np.asarray(image)), 2, 0)
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -23,10 +23,11 @@ from mpcli.kit.datasets.files import (
     located_with_size,
     one_size,
     open_image,
+    planes,
     read_image,
     upright_size,
 )
-from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.split import Split, hold_out
 from mpcli.kit.datasets.types import Images, Pictures
 from mpcli.notices import notice
 from mpcli.run import watched
@@ -55,7 +56,8 @@ def images(argument: str) -> Images:
         )
     _tell_others(folder)
     parts = {"train": [], "validation": [], "test": []} | parts
-    _hold_out(parts)
+    tenth = max(1, len(parts["train"]) // 10)
+    hold_out(parts, {"validation": tenth, "test": tenth}, parts["train"][0][0].parent)
     classes = sorted({label for _, label in parts["train"] if label})
     paths = [path for part in parts.values() for path, _ in part]
     shape = _shape_of_all(paths, size)
@@ -121,21 +123,6 @@ def _of_class(folder: Path, name: str, depth: int) -> list[tuple[Path, str]]:
     return [inner for sub in folders_in(folder) for inner in _of_class(sub, f"{name}/{sub.name}", depth - 1)]
 
 
-def _hold_out(parts: dict[str, list[tuple[Path, str]]]) -> None:
-    """Fill the parts that the folder does not have with a tenth of the training pictures each."""
-    train = parts["train"]
-    missing = [part for part in ("validation", "test") if not parts[part]]
-    tenth = max(1, len(train) // 10)
-    if len(train) <= tenth * len(missing):
-        parent = train[0][0].parent
-        raise InputError(f"{parent}: {len(train)} pictures are too few to hold some out; right would be 3 or more")
-    order = np.random.RandomState(0).permutation(len(train)) if missing else np.arange(len(train))
-    kept = len(train) - tenth * len(missing)
-    parts["train"] = [train[i] for i in order[:kept]]
-    for part, begin in zip(missing, range(kept, len(train), tenth), strict=True):
-        parts[part] = [train[i] for i in order[begin : begin + tenth]]
-
-
 def _shape_of_all(paths: list[Path], size: int | None) -> tuple[str, int, int]:
     """Mode, height and width, by one look at every header: the sizes must agree before any memory is asked for."""
     grey, sizes = True, {}
@@ -150,12 +137,14 @@ def _shape_of_all(paths: list[Path], size: int | None) -> tuple[str, int, int]:
 def _pixels(paths: list[Path], mode: str, height: int, width: int, size: int | None) -> np.ndarray:
     """The bytes [N, C, H, W] of all pictures, on disk where they would fill more than a quarter of the free memory."""
     shape = (len(paths), len(mode), height, width)
-    decoded = (_planes(read_image(path, mode, upright=True), size) for path in watched(paths, "decoding pictures"))
+    decoded = (
+        planes(_fitted(read_image(path, mode, upright=True), size)) for path in watched(paths, "decoding pictures")
+    )
     if math.prod(shape) > cache.free_memory() // 4:
         return cache.stored(f"{mode} {size} {[_state(path) for path in paths]}", shape, decoded)
     stack = np.empty(shape, np.uint8)
-    for i, planes in enumerate(decoded):
-        stack[i] = planes
+    for i, picture in enumerate(decoded):
+        stack[i] = picture
     return stack
 
 
@@ -164,7 +153,5 @@ def _state(path: Path) -> tuple[str, int, int]:
     return str(path.absolute()), stat.st_size, stat.st_mtime_ns
 
 
-def _planes(image: Image.Image, size: int | None) -> np.ndarray:
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-    return np.moveaxis(np.atleast_3d(np.asarray(image)), 2, 0)
+def _fitted(image: Image.Image, size: int | None) -> Image.Image:
+    return image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.files import PICTURES, is_grey, located, open_image, read_image
+from mpcli.kit.datasets.files import PICTURES, is_grey, located, open_image, planes, read_image
 from mpcli.kit.datasets.folder import SPLIT, folders_in, pictures_in
-from mpcli.kit.datasets.split import Split
+from mpcli.kit.datasets.split import Split, hold_out
 from mpcli.notices import notice
 from mpcli.run import watched
 
@@ -96,7 +96,8 @@ def segmentation(argument: str) -> Segmentation:
     parts = {SPLIT[path.name]: _collect(path) for path in folders_in(folder) if path.name in SPLIT}
     if "train" not in parts:
         parts = {"train": _collect(folder)}
-    _hold_out(folder, parts)
+    n = len(parts["train"])
+    hold_out(parts, {"test": max(1, n // 4), "validation": max(1, n // 20)}, folder)
     files = [found for part in ("train", "validation", "test") for found in parts[part]]
     grey = True
     for found in files:
@@ -106,16 +107,16 @@ def segmentation(argument: str) -> Segmentation:
     codes: list[np.ndarray] = []
     instances: list[np.ndarray] = []
     for found in watched(files, "decoding pictures"):
-        x = np.asarray(read_image(found.picture, "L" if grey else "RGB", upright=True))
-        pictures.append(torch.from_numpy(np.moveaxis(np.atleast_3d(x), 2, 0).copy()))
+        x = planes(read_image(found.picture, "L" if grey else "RGB", upright=True))
+        pictures.append(torch.tensor(x))
         for path, into in ((found.mask, codes), (found.instances, instances)):
             if path is not None:
-                into.append(_values(path, x.shape[:2], found.picture))
+                into.append(_values(path, x.shape[1:], found.picture))
     if codes:
         masks, classes = _classes([found.mask for found in files if found.mask], codes)
     else:
         masks, classes = [torch.from_numpy((x > 0).astype(np.uint8)) for x in instances], ("background", "object")
-    objects = [_numbered(numbers) for numbers in instances]
+    objects = [numbered(numbers) for numbers in instances]
     split, begin = [], 0
     for part in ("train", "validation", "test"):
         some = slice(begin, begin := begin + len(parts[part]))
@@ -152,21 +153,6 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.stem.removesuffix("_mask").removesuffix("_masks"): path for path in pictures_in(folder)}
 
 
-def _hold_out(folder: Path, parts: dict[str, list[_Files]]) -> None:
-    """Fill the parts that the folder does not have from its training pictures."""
-    train = parts["train"]
-    sizes = {"test": max(1, len(train) // 4), "validation": max(1, len(train) // 20)}
-    missing = [part for part in sizes if part not in parts]
-    kept = len(train) - sum(sizes[part] for part in missing)
-    if kept < 1:
-        raise InputError(f"{folder}: {len(train)} pictures are too few to hold some out; right would be 3 or more")
-    order = np.random.RandomState(0).permutation(len(train)) if missing else np.arange(len(train))
-    parts["train"] = [train[i] for i in order[:kept]]
-    for part in missing:
-        parts[part] = [train[i] for i in order[kept : kept + sizes[part]]]
-        kept += sizes[part]
-
-
 def _values(path: Path, size: tuple[int, int], picture: Path) -> np.ndarray:
     """A number for each pixel, int64 [H, W]: grey value, place in the palette, or colour.
 
@@ -184,13 +170,13 @@ def _values(path: Path, size: tuple[int, int], picture: Path) -> np.ndarray:
                 return np.asarray(image).astype(np.int64)
             except Exception as error:
                 raise InputError(f"{path}: is damaged; right would be a whole picture") from error
-    red, green, blue = np.moveaxis(np.asarray(read_image(path, "RGB")).astype(np.int64), 2, 0)
+    red, green, blue = planes(read_image(path, "RGB")).astype(np.int64)
     if (red == green).all() and (red == blue).all():
         return red
     return red << 16 | green << 8 | blue
 
 
-def _numbered(values: np.ndarray) -> Tensor:
+def numbered(values: np.ndarray) -> Tensor:
     """int32 [H, W]: 0 where 0 was, and every other value as 1, 2, ..."""
     found, numbers = np.unique(values, return_inverse=True)
     return torch.from_numpy(numbers.reshape(values.shape).astype(np.int32) + int(found[0] > 0))
@@ -217,7 +203,7 @@ def _classes(paths: list[Path], codes: list[np.ndarray]) -> tuple[list[Tensor], 
     if values == {0, 1, 255} and not any({1, 255} <= set(np.unique(found).tolist()) for found in codes):
         codes, values = [np.minimum(found, 1) for found in codes], {0, 1}
     order = np.array(sorted(values))
-    numbered = [torch.from_numpy(np.searchsorted(order, found).astype(np.uint8)) for found in codes]
+    ordered = [torch.from_numpy(np.searchsorted(order, found).astype(np.uint8)) for found in codes]
     if len(order) == 2:
-        return numbered, ("background", "object")
-    return numbered, tuple(f"#{value:06x}" if value > 2**16 else str(value) for value in order.tolist())
+        return ordered, ("background", "object")
+    return ordered, tuple(f"#{value:06x}" if value > 2**16 else str(value) for value in order.tolist())

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from mpcli.errors import InputError
 from mpcli.kit.randomness import generator
 
 Batch = TypeVar("Batch", covariant=True)
 Beside = TypeVar("Beside")
+T = TypeVar("T")
 
 
 def shuffled(n: int, size: int, seed: int) -> Callable[[int], Int64[Tensor, " size"]]:
@@ -40,6 +43,24 @@ def shuffled(n: int, size: int, seed: int) -> Callable[[int], Int64[Tensor, " si
         return torch.cat(pieces)
 
     return batch
+
+
+def hold_out(parts: dict[str, list[T]], sizes: dict[str, int], source: object) -> None:
+    """Fill the parts that are not there from the training examples, by a fixed permutation, in the order of `sizes`.
+
+    Raises:
+        InputError: no picture would be left to learn from.
+    """
+    train = parts["train"]
+    missing = [part for part in sizes if not parts.get(part)]
+    kept = len(train) - sum(sizes[part] for part in missing)
+    if kept < 1:
+        raise InputError(f"{source}: {len(train)} pictures are too few to hold some out; right would be 3 or more")
+    order = np.random.RandomState(0).permutation(len(train)) if missing else np.arange(len(train))
+    parts["train"] = [train[i] for i in order[:kept]]
+    for part in missing:
+        parts[part] = [train[i] for i in order[kept : kept + sizes[part]]]
+        kept += sizes[part]
 
 
 def moved(item: Any, device: torch.device | str) -> Any:

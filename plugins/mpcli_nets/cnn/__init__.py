@@ -37,19 +37,24 @@ from mpcli_nets.cnn.examples import (
     Other,
     Pictured,
     Rate,
+    Schedule,
     Vary,
+    batches,
     by_autograd,
     channels_last,
+    descend,
+    differentiated,
     fit,
     held_out,
     judge,
     known,
+    on_varied,
     pictured,
     rising_and_falling,
     varied,
 )
 from mpcli_nets.cnn.layers import build
-from mpcli_nets.cnn.show import maps, show, windows
+from mpcli_nets.cnn.show import evenly, maps, show, windows
 from mpcli_nets.maximum_likelihood import LIKELIHOODS
 from mpcli_nets.mlp.graph import backward as backpropagated
 from mpcli_nets.mlp.graph import mean_nll
@@ -65,16 +70,22 @@ __all__ = [
     "Pictured",
     "Rate",
     "Row",
+    "Schedule",
     "Vary",
+    "batches",
     "build",
     "by_autograd",
     "cells",
     "channels_last",
+    "descend",
+    "differentiated",
+    "evenly",
     "fit",
     "held_out",
     "judge",
     "known",
     "maps",
+    "on_varied",
     "pictured",
     "rising_and_falling",
     "show",

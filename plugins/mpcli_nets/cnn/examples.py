@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ Vary = Annotated[
 
 
 class Schedule(Protocol):
-    """How long, in what pieces and how fast a network is trained, and how much its pictures are varied."""
+    """How long, in what pieces and how fast a network is trained."""
 
     @property
     def steps(self) -> int: ...
@@ -39,6 +39,11 @@ class Schedule(Protocol):
     def batch(self) -> int: ...
     @property
     def lr(self) -> float: ...
+
+
+class Varying(Schedule, Protocol):
+    """The same, and how much its pictures are varied."""
+
     @property
     def vary(self) -> float: ...
 
@@ -123,40 +128,69 @@ def rising_and_falling(optimizer: torch.optim.Optimizer, steps: int) -> torch.op
     )
 
 
-class Descent(Generic[M]):
-    """Adam on varied training pictures; `gradients` gives the loss of pictures and classes and fills every `grad`."""
+class Descent:
+    """Adam at a rate that rises and falls; `gradients` gives the loss of examples by their indices and fills `grad`."""
 
-    def __init__(
-        self, cfg: Schedule, model: M, given: Pictured, seed: int, gradients: Callable[[M, Tensor, Tensor], Tensor]
-    ):
-        self.model, self.given, self.vary, self.gradients = model, given, cfg.vary, gradients
+    def __init__(self, cfg: Schedule, model: nn.Module, gradients: Callable[[Tensor], Tensor]):
+        self.gradients = gradients
         self.adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
         self.pace = rising_and_falling(self.adam, cfg.steps)
-        self.index = shuffled(len(given.train), min(cfg.batch, len(given.train)), seed)
 
     def step(self, i: Tensor) -> Tensor:
-        """One step on the training pictures of these indices; the loss before it."""
-        x = varied(self.given.train[i], self.vary).contiguous(memory_format=torch.channels_last)
-        loss = self.gradients(self.model, x, self.given.targets.train[i])
+        """One step on the training examples of these indices; the loss before it."""
+        loss = self.gradients(i)
         self.adam.step()
         self.pace.step()
         return loss
 
 
-def fit(run: Run, cfg: Schedule, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]) -> None:
+def descend(
+    run: Run,
+    cfg: Schedule,
+    model: nn.Module,
+    index: Callable[[int], Tensor],
+    gradients: Callable[[Tensor], Tensor],
+) -> None:
     """All steps of a training, tracked and logged; the model is in evaluation afterwards."""
-    descent = Descent(cfg, model, given, run.seed, gradients)
-    for i in run.track(descent.index, cfg.steps, model=model, adam=descent.adam, pace=descent.pace):
+    descent = Descent(cfg, model, gradients)
+    for i in run.track(index, cfg.steps, model=model, adam=descent.adam, pace=descent.pace):
         run.log(loss=descent.step(i))
     model.eval()
 
 
-def by_autograd(model: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-    """-log p of classes [N], the mean over pictures [N, C, H, W], with every parameter's `grad` by torch."""
+def batches(cfg: Schedule, n: int, seed: int) -> Callable[[int], Tensor]:
+    """Indices of the examples of each step, each example once a batch at most."""
+    return shuffled(n, min(cfg.batch, n), seed)
+
+
+def on_varied(
+    cfg: Varying, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """The loss of training pictures by their indices, each varied, where `gradients` takes pictures and classes."""
+
+    def of(i: Tensor) -> Tensor:
+        x = varied(given.train[i], cfg.vary).contiguous(memory_format=torch.channels_last)
+        return gradients(model, x, given.targets.train[i])
+
+    return of
+
+
+def fit(run: Run, cfg: Varying, model: M, given: Pictured, gradients: Callable[[M, Tensor, Tensor], Tensor]) -> None:
+    """All steps of a training on varied pictures with classes."""
+    index = batches(cfg, len(given.train), run.seed)
+    descend(run, cfg, model, index, on_varied(cfg, model, given, gradients))
+
+
+def differentiated(model: nn.Module, loss: Tensor) -> Tensor:
+    """The loss, with every parameter's `grad` by torch."""
     model.zero_grad()
-    loss = F.cross_entropy(model(x), t)
     loss.backward()
     return loss.detach()
+
+
+def by_autograd(model: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    """-log p of classes [N], the mean over pictures [N, C, H, W], with every parameter's `grad` by torch."""
+    return differentiated(model, F.cross_entropy(model(x), t))
 
 
 @torch.no_grad()

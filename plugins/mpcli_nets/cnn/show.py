@@ -1,6 +1,7 @@
 """What a network of layers is made of and does: filters, maps of every layer, shifts, confusions, its table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from mpcli_nets.filters.pictures import signed
 ACROSS, DOWN = 10, 12  # maps of a layer, and layers, that are drawn
 FILTERS = 48
 WORST = 10
+T = TypeVar("T")
+
 SHIFTS = (0, 1, 2, 3, 4)  # pixels
 
 
@@ -56,9 +59,7 @@ def seen(model: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
 def maps(heading: str, model: nn.Module, x: Tensor) -> Figure:
     """A picture [1, C, H, W] and maps of layers: a row each, of which the strongest maps are drawn, dark to bright."""
     layers = [(name, out) for name, out in seen(model, x) if not name.endswith(("Dropout", "Identity"))]
-    if len(layers) > DOWN:
-        chosen = torch.linspace(0, len(layers) - 1, DOWN).round().long().tolist()
-        layers = [layers[i] for i in chosen]
+    layers = evenly(layers, DOWN)
     side = 64
     first = torch.ones(ACROSS, 3, side, side)
     first[0] = enlarged(x[0].expand(3, -1, -1) if len(x[0]) != 3 else x[0], side)
@@ -73,6 +74,12 @@ def maps(heading: str, model: nn.Module, x: Tensor) -> Figure:
         rows.append(row)
     names = ["picture", *(f"{name} {out.shape[-1]}x{out.shape[-2]}" for name, out in layers)]
     return tiles(torch.stack(rows), f"{heading}\nmaps of a test picture by layer, the most varied first", rows=names)
+
+
+def evenly(items: Sequence[T], n: int) -> list[T]:
+    """n of many, the first and the last among them, or all where there are fewer."""
+    n = min(n, len(items))
+    return [items[round(k * (len(items) - 1) / max(1, n - 1))] for k in range(n)]
 
 
 def enlarged(x: Tensor, side: int) -> Tensor:

@@ -36,7 +36,6 @@ from mpcli_nets.fcn.examples import (
     Crop,
     Given,
     Other,
-    Predict,
     Some,
     all_said,
     as_written,
@@ -48,8 +47,6 @@ from mpcli_nets.fcn.examples import (
     judge,
     known,
     masked,
-    mean,
-    measured,
 )
 from mpcli_nets.fcn.nets import WINDOW, EncoderDecoder, Flat, Upsample, Windows
 from mpcli_nets.fcn.pictures import predictions
@@ -59,19 +56,15 @@ __all__ = [
     "Crop",
     "Given",
     "Other",
-    "Predict",
     "Some",
     "all_said",
     "as_written",
-    "classes_of",
     "fit",
     "grey",
     "held_out",
     "judge",
     "known",
     "masked",
-    "mean",
-    "measured",
     "measures",
     "predictions",
 ]
@@ -102,9 +95,6 @@ class FCN(nn.Module):
             self.net = EncoderDecoder(cfg.width, channels, classes, cfg.upsample)
         else:
             self.net = (Flat if cfg.scheme == "flat" else Windows)(cfg.width, channels, classes)
-        # From scores near 0, all classes but the commonest are pushed down alike, and several may never come up again.
-        *_, top = (module for module in self.modules() if isinstance(module, nn.Conv2d))
-        nn.init.kaiming_normal_(top.weight)
 
     def forward(self, x: Tensor, at: Tensor | None = None) -> Tensor:
         """At all pixels; or, where the network is one of windows, at pixels `at` [N, M, 2], [N, K, M, 1]."""

@@ -1,6 +1,6 @@
 """Equations of ways up, of windows laid over a whole picture, and of what is measured, in the code that trains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -134,8 +134,7 @@ def judged() -> Iterator[Case]:
         def boundary(mask: Tensor) -> Tensor:
             around = F.pad(mask, (2, 2, 2, 2))
             steps = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if abs(i) + abs(j) <= 2]
-            near: Callable[[int, int], Tensor] = lambda i, j: around[2 + i : 26 + i, 2 + j : 26 + j]  # noqa: E731
-            return mask & ~torch.stack([near(i, j) for i, j in steps]).all(0)
+            return mask & ~torch.stack([around[2 + i : 26 + i, 2 + j : 26 + j] for i, j in steps]).all(0)
 
         c, d = boundary(a), boundary(b)
         return measures.boundary_iou(a, b), float((c & d).sum() / (c | d).sum()), float((a & b).sum() / (a | b).sum())

@@ -26,17 +26,11 @@ Some = Annotated[int, "test pictures that are drawn", Ge(1)]
 M = TypeVar("M", bound=nn.Module)
 
 
-class Schedule(Protocol):
-    """How long, in what pieces and how fast a network is trained."""
+class Cropping(cnn.Schedule, Protocol):
+    """How a network is trained, and on how large crops."""
 
     @property
-    def steps(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
     def crop(self) -> int: ...
-    @property
-    def lr(self) -> float: ...
 
 
 def masked(data: str, channels: int | None = None, classes: int | None = None) -> Segmentation:
@@ -103,24 +97,19 @@ def by_pixel(model: nn.Module, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
 
 def fit(
     run: Run,
-    cfg: Schedule,
-    model: M,
+    cfg: Cropping,
+    model: nn.Module,
     part: Masked,
-    scored: Callable[[M, Tensor, Tensor], tuple[Tensor, Tensor]] = by_pixel,
+    scored: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]] = by_pixel,
 ) -> None:
-    """All steps of a training, tracked and logged; the model is in evaluation afterwards."""
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(part), cfg.batch, run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
+    """All steps of a training on crops, tracked and logged; the model is in evaluation afterwards."""
+
+    def gradients(i: Tensor) -> Tensor:
         x, t = crops(part, i, cfg.crop)
-        adam.zero_grad()
-        loss = loss_of(*scored(model, x.contiguous(memory_format=torch.channels_last), t))
-        loss.backward()
-        adam.step()
-        pace.step()
-        run.log(loss=loss.detach())
-    model.eval()
+        scores, classes = scored(model, x.contiguous(memory_format=torch.channels_last), t)
+        return cnn.differentiated(model, loss_of(scores, classes))
+
+    cnn.descend(run, cfg, model, shuffled(len(part), cfg.batch, run.seed), gradients)
 
 
 Predict = Callable[[nn.Module, Tensor], Tensor]

@@ -9,6 +9,8 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 from torch import Tensor
 
+from mpcli.kit.datasets.masks import numbered
+
 BOUNDARY = 2  # pixels that belong to the boundary of a mask, inside it
 APART = 5  # pixels between the middles of two objects, at least
 SMOOTH = 1.0  # pixels: a Gaussian over distances, so that one object has one middle
@@ -62,7 +64,7 @@ def average_precision(said: Tensor, true: Tensor, least: float = 0.5) -> float:
 
     Caicedo et al., Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, Nature Methods, 2019.
     """
-    a, b = (torch.unique(x, return_inverse=True)[1] + int(x.min() > 0) for x in (said, true))
+    a, b = (numbered(x.numpy()).long() for x in (said, true))
     n, m = int(a.max()), int(b.max())
     if n + m == 0:
         return 1.0

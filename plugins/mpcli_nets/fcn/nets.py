@@ -21,6 +21,16 @@ def convolved(inputs: int, outputs: int, side: int = 3, border: int = 1) -> nn.S
     )
 
 
+def scoring(inputs: int, classes: int, side: int = 1) -> nn.Conv2d:
+    """The last layer: a score for each class.
+
+    From scores near 0 all classes but the commonest are pushed down alike, and several may never come up again.
+    """
+    layer = nn.Conv2d(inputs, classes, side, padding=side // 2)
+    nn.init.kaiming_normal_(layer.weight)
+    return layer
+
+
 class Windows(nn.Module):
     """A classifier of windows of 29x29 pixels: two convolutions with pools, and a dense layer as a 5x5 convolution.
 
@@ -39,7 +49,7 @@ class Windows(nn.Module):
             convolved(width, 2 * width, 3, 0),
             nn.MaxPool2d(3, 2),
             convolved(2 * width, 4 * width, 5, 0),
-            nn.Conv2d(4 * width, classes, 1),
+            scoring(4 * width, classes),
         )
 
     def lay(self, apart: bool) -> None:
@@ -72,7 +82,7 @@ class Flat(nn.Sequential):
 
     def __init__(self, width: int, channels: int, classes: int):
         layers = [convolved(before, width) for before in (channels, *[width] * LEVELS)]
-        super().__init__(*layers, nn.Conv2d(width, classes, 1))
+        super().__init__(*layers, scoring(width, classes))
 
 
 class EncoderDecoder(nn.Module):
@@ -101,7 +111,7 @@ class EncoderDecoder(nn.Module):
                 # As made, each map goes up by linear interpolation.
                 linear = torch.tensor([0.5, 1.0, 0.5])
                 self.windows.append(torch.eye(channels_up)[..., None, None] * torch.outer(linear, linear))
-        self.top = nn.Conv2d(widths[-1], classes, 1) if straight else nn.Conv2d(widths[0], classes, 3, padding=1)
+        self.top = scoring(widths[-1], classes) if straight else scoring(widths[0], classes, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         sizes: list[up.Size] = []

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mpcli.kit.datasets import Segmentation
 from mpcli.kit.pictures import figure
+from mpcli_nets import cnn
 from mpcli_nets.fcn import measures, up
 from mpcli_nets.fcn.examples import grey, measured
 from mpcli_nets.filters.pictures import signed
@@ -37,12 +38,13 @@ def predictions(heading: str, given: Segmentation, said: Sequence[Tensor], n: in
     part, classes = given.test, len(given.classes)
     rows = [measured(of, part, i, classes) for i, of in enumerate(said)]
     order = sorted(range(len(rows)), key=lambda i: rows[i]["dice"])
-    n = min(n, len(order))
-    chosen = [order[round(k * (len(order) - 1) / max(1, n - 1))] for k in range(n)]
+    chosen = cnn.evenly(order, n)
     columns = ["picture", "mask", "prediction", "boundary right, wrong,\nother errors"]
     columns += ["objects", "objects predicted"] if part.instances is not None else []
-    made = figure(f"{heading}\ntest pictures from the worst to the best", 190 * len(columns) + 90, 200 * n + 70)
-    grid = made.subplots(n, len(columns), squeeze=False)
+    made = figure(
+        f"{heading}\ntest pictures from the worst to the best", 190 * len(columns) + 90, 200 * len(chosen) + 70
+    )
+    grid = made.subplots(len(chosen), len(columns), squeeze=False)
     for panels, i in zip(grid, chosen, strict=True):
         true = part.masks[i].long()
         shown: list[np.ndarray] = [

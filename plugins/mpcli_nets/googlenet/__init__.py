@@ -107,11 +107,8 @@ class GoogLeNet(nn.Module):
 
 def by_heads(model: GoogLeNet, x: Tensor, t: Tensor) -> Tensor:
     """The loss, with every parameter's `grad`."""
-    model.zero_grad()
     eta, said = model(x)
-    loss = total(eta, said, t)
-    loss.backward()
-    return loss.detach()
+    return cnn.differentiated(model, total(eta, said, t))
 
 
 def train(cfg: Config, run: Run, data: Annotated[str, "pictures with classes"] = "digits", fold: Fold = None) -> None:

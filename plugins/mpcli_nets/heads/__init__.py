@@ -24,7 +24,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from mpcli.kit.datasets import Boxed, Boxes, shuffled
+from mpcli.kit.datasets import Boxes
 from mpcli.run import Run, Trained
 from mpcli_nets import cnn
 from mpcli_nets.cnn import Rate
@@ -32,7 +32,7 @@ from mpcli_nets.heads import pictures
 from mpcli_nets.heads.centres import focal
 from mpcli_nets.heads.equations import gradcheck as gradcheck
 from mpcli_nets.heads.net import Network, Task
-from mpcli_nets.heads.tasks import TASKS, Given, loaded, outputs
+from mpcli_nets.heads.tasks import TASKS, Given, loaded, outputs, pictures_of
 
 __all__ = ["Config", "Heads", "focal"]
 
@@ -63,31 +63,14 @@ def train(
     run.say(given.describe())
     classes = len(given.classes) if isinstance(given, Boxes) else 0
     model = run.place(cnn.channels_last(Heads(cfg, given.shape, classes)))
-    adam = torch.optim.Adam(model.parameters(), cfg.lr, fused=True)
-    pace = cnn.rising_and_falling(adam, cfg.steps)
-    index = shuffled(len(given.train), min(cfg.batch, len(given.train)), run.seed)
-    for i in run.track(index, cfg.steps, model=model, adam=adam, pace=pace):
-        out = model(seen(given, i).contiguous(memory_format=torch.channels_last))
-        loss = task.loss(given, out, i)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        pace.step()
-        run.log(loss=loss.detach())
-    model.eval()
+
+    def gradients(i: Tensor) -> Tensor:
+        x = pictures_of(given.train)[i].contiguous(memory_format=torch.channels_last)
+        return cnn.differentiated(model, task.loss(given, model(x), i))
+
+    cnn.descend(run, cfg, model, cnn.batches(cfg, len(given.train), run.seed), gradients)
     run.save(model, cfg, shape=given.shape, classes=classes)
-    run.result(**task.measured(at_hand(given), outputs(model, given.test).cpu()))
-
-
-def seen(given: Given, i: Tensor) -> Tensor:
-    """Training pictures [N, C, H, W] of these indices."""
-    part = given.train
-    return (part.pictures if isinstance(part, Boxed) else part)[i]
-
-
-def at_hand(given: Given) -> Given:
-    """The same data where they can be measured."""
-    return given.to("cpu")
+    run.result(**task.measured(given.to("cpu"), outputs(model, given.test).cpu()))
 
 
 def known(trained: Trained, data: str | None) -> tuple[Heads, Given, Task]:
@@ -126,5 +109,5 @@ def render(
     if task == "detect" and isinstance(given, Boxes):
         run.figure("centres.png", pictures.centre_maps(heading, given, out))
     with torch.no_grad():
-        run.figure("maps.png", cnn.maps(heading, model, pictures.first(given)))
+        run.figure("maps.png", cnn.maps(heading, model, pictures_of(given.test)[:1]))
     run.table("layers.csv", cnn.COLUMNS, map(cnn.cells, cnn.table(model, given.shape)))

@@ -27,6 +27,7 @@ def labels_of(generator: torch.Generator) -> Tensor:
 def gradcheck() -> Iterator[Case]:
     yield from of_centres()
     yield from of_measures()
+    yield from of_directions()
 
 
 def of_centres() -> Iterator[Case]:
@@ -136,6 +137,8 @@ def of_measures() -> Iterator[Case]:
         "AP: the greatest precision at a recall or above", precision, scores, some_boxes, mistake="the first"
     )
 
+
+def of_directions() -> Iterator[Case]:
     def angle(a: Tensor, b: Tensor) -> Sides:
         a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
         # |a - b| is twice the sine of half the angle.

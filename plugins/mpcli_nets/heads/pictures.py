@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mpcli.kit.datasets import Boxes, Gazes
 from mpcli.kit.pictures import figure
+from mpcli_nets import cnn
 from mpcli_nets.heads import centres, measures
 from mpcli_nets.heads.measures import Found
-from mpcli_nets.heads.tasks import Given, absolute
+from mpcli_nets.heads.tasks import Given, absolute, pictures_of
 
 TRUE, SAID = "limegreen", "red"
 SURE = 0.3  # scores below are not drawn
@@ -24,25 +25,22 @@ def drawn(heading: str, task: str, given: Given, out: Tensor, n: int) -> Figure:
     if isinstance(given, Gazes):
         wrong = measures.angle(out, given.directions.test)
         names = [f"{value:.1f} degrees" for value in wrong.tolist()]
-        pictures = given.test
     else:
         found = located(task, given, out)
         wrong = torch.tensor([1 - overlap(given, of, i) for i, of in enumerate(found)])
         names = [f"IoU {1 - value:.2f}" for value in wrong.tolist()]
-        pictures = given.test.pictures
     order = wrong.argsort(descending=True).tolist()
-    n = min(n, len(order))
-    chosen = [order[round(k * (len(order) - 1) / max(1, n - 1))] for k in range(n)]
-    down = -(-n // ACROSS)
+    chosen = cnn.evenly(order, n)
+    down = -(-len(chosen) // ACROSS)
     height, width = given.shape[1:]
     made = figure(
         f"{heading}\ntest pictures from the worst to the best, true green, predicted red", 1180, 90 + down * 220
     )
-    grid = made.subplots(down, min(n, ACROSS), squeeze=False)
+    grid = made.subplots(down, min(len(chosen), ACROSS), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, i in zip(grid.flat, chosen, strict=False):
-        axes.imshow(pictures[i].permute(1, 2, 0).squeeze(-1).numpy(), "gray", vmin=0, vmax=1)
+        axes.imshow(pictures_of(given.test)[i].permute(1, 2, 0).squeeze(-1).numpy(), "gray", vmin=0, vmax=1)
         axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         axes.set_title(names[i], fontsize=8)
         if isinstance(given, Gazes):
@@ -117,8 +115,3 @@ def centre_maps(heading: str, given: Boxes, out: Tensor) -> Figure:
     for axes, name in zip(grid[:, 0], ("picture", "to be", "predicted"), strict=True):
         axes.set_ylabel(name)
     return made
-
-
-def first(given: Given) -> Tensor:
-    """The first test picture, [1, C, H, W]."""
-    return (given.test if isinstance(given, Gazes) else given.test.pictures)[:1]

@@ -1,8 +1,7 @@
 """The three tasks: their data, their loss, how they are judged, and what needs no network."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,12 +22,18 @@ RIDGE = 10.0  # the penalty of what is linear in pixels
 PATCH = 8  # pixels along a side to which what a threshold finds is scaled
 
 Given = Boxes | Gazes
+G = TypeVar("G", bound=Given, contravariant=True)
+
+
+def pictures_of(part: Boxed | Pictures) -> Pictures:
+    """The pictures of a part of the data of any task."""
+    return part.pictures if isinstance(part, Boxed) else part
 
 
 @torch.no_grad()
 def outputs(model: nn.Module, part: Boxed | Pictures) -> Tensor:
     """What a network gives for all pictures, some at once."""
-    pictures = part.pictures if isinstance(part, Boxed) else part
+    pictures = pictures_of(part)
     return torch.cat([model(pictures[i : i + PIECE]) for i in range(0, len(pictures), PIECE)])
 
 
@@ -42,14 +47,14 @@ def ridge(x: Tensor, y: Tensor, other: Tensor) -> Tensor:  # [N, ...], [N, E], [
     return (b @ weights + y.double().mean(0)).to(y)
 
 
-class Kind(Protocol):
-    """What a task is."""
+class Kind(Protocol[G]):
+    """What a task is, for data of one kind; `default` names some."""
 
-    @property
-    def default(self) -> str: ...
-    def loss(self, given: Given, out: Tensor, i: Tensor) -> Tensor: ...
-    def measured(self, given: Given, out: Tensor) -> dict[str, float]: ...
-    def beside(self, given: Given) -> dict[str, float]: ...
+    default: str
+
+    def loss(self, given: G, out: Tensor, i: Tensor) -> Tensor: ...
+    def measured(self, given: G, out: Tensor) -> dict[str, float]: ...
+    def beside(self, given: G) -> dict[str, float]: ...
 
 
 def first_boxes(part: Boxed) -> tuple[Tensor, Tensor]:
@@ -71,15 +76,13 @@ def absolute(numbers: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return torch.cat([(middle - half) * sides, (middle + half) * sides], 1)
 
 
-@dataclass(frozen=True)
 class Localize:
     """The class of the one object, and a box around it."""
 
-    default: str = "one_digit"
+    default = "one_digit"
 
-    def loss(self, given: Given, out: Tensor, i: Tensor) -> Tensor:
+    def loss(self, given: Boxes, out: Tensor, i: Tensor) -> Tensor:
         """-log p of the class, and 10 |error| of middle and size, in sides of the picture."""
-        assert isinstance(given, Boxes)
         boxes, labels = first_boxes(given.train[i])
         wrong = (out[:, -4:] - relative(boxes, given.shape)).abs().sum(1).mean()
         return F.cross_entropy(out[:, :-4], labels) + 10 * wrong
@@ -95,13 +98,11 @@ class Localize:
             "exact": float((right & (iou >= 0.5)).double().mean()),
         }
 
-    def measured(self, given: Given, out: Tensor) -> dict[str, float]:
-        assert isinstance(given, Boxes)
+    def measured(self, given: Boxes, out: Tensor) -> dict[str, float]:
         return self.scored(given, absolute(out[:, -4:], given.shape), out[:, :-4].argmax(1))
 
-    def beside(self, given: Given) -> dict[str, float]:
+    def beside(self, given: Boxes) -> dict[str, float]:
         """The mean box and the commonest class; what is linear in the pixels."""
-        assert isinstance(given, Boxes)
         boxes, labels = first_boxes(given.train)
         x, other = given.train.pictures[:], given.test.pictures[:]
         one = F.one_hot(labels, len(given.classes)).float()
@@ -112,14 +113,12 @@ class Localize:
         }
 
 
-@dataclass(frozen=True)
 class Detect:
     """Every object, with its class and its box."""
 
-    default: str = "digit_scenes"
+    default = "digit_scenes"
 
-    def loss(self, given: Given, out: Tensor, i: Tensor) -> Tensor:
-        assert isinstance(given, Boxes)
+    def loss(self, given: Boxes, out: Tensor, i: Tensor) -> Tensor:
         part = given.train[i]
         picture = torch.repeat_interleave(torch.tensor([len(box) for box in part.boxes]))
         return centres.loss_of(out, torch.cat(part.boxes), torch.cat(part.labels), picture.to(out.device))
@@ -131,13 +130,11 @@ class Detect:
         mean = sum(each.values()) / len(each)
         return {"map": float(mean), "map_50": float(each[0.5]), "map_75": float(each[0.75])}
 
-    def measured(self, given: Given, out: Tensor) -> dict[str, float]:
-        assert isinstance(given, Boxes)
+    def measured(self, given: Boxes, out: Tensor) -> dict[str, float]:
         return self.scored(given, centres.decode(out))
 
-    def beside(self, given: Given) -> dict[str, float]:
+    def beside(self, given: Boxes) -> dict[str, float]:
         """Pieces above Otsu's threshold, each of the class of the training object that looks most like it."""
-        assert isinstance(given, Boxes)
         known = [
             (patch(x, box), label)
             for x, boxes, labels in zip(given.train.pictures[:], given.train.boxes, given.train.labels, strict=True)
@@ -172,24 +169,20 @@ def patch(x: Tensor, box: Tensor) -> Tensor:
     return F.normalize(flat - flat.mean(), dim=0)
 
 
-@dataclass(frozen=True)
 class Gaze:
     """The direction in which an eye looks."""
 
-    default: str = "eyes"
+    default = "eyes"
 
-    def loss(self, given: Given, out: Tensor, i: Tensor) -> Tensor:
+    def loss(self, given: Gazes, out: Tensor, i: Tensor) -> Tensor:
         """|a - b|^2 = 2 - 2 cos of the angle between them."""
-        assert isinstance(given, Gazes)
         return (out - given.directions.train[i]).square().sum(1).mean()
 
-    def measured(self, given: Given, out: Tensor) -> dict[str, float]:
-        assert isinstance(given, Gazes)
+    def measured(self, given: Gazes, out: Tensor) -> dict[str, float]:
         return {"angle": float(measures.angle(out, given.directions.test).double().mean())}
 
-    def beside(self, given: Given) -> dict[str, float]:
+    def beside(self, given: Gazes) -> dict[str, float]:
         """The mean direction of training eyes; what is linear in the pixels."""
-        assert isinstance(given, Gazes)
         mean = F.normalize(given.directions.train.mean(0), dim=0).expand(len(given.test), -1)
         linear = F.normalize(ridge(given.train[:], given.directions.train, given.test[:]), dim=1)
         return {
@@ -199,7 +192,7 @@ class Gaze:
         }
 
 
-TASKS: dict[Task, Kind] = {"localize": Localize(), "detect": Detect(), "gaze": Gaze()}
+TASKS: dict[Task, Kind[Any]] = {"localize": Localize(), "detect": Detect(), "gaze": Gaze()}
 
 
 def loaded(task: Task, data: str, shape: tuple[int, ...] | None = None, classes: int | None = None) -> Given:
@@ -211,18 +204,14 @@ def loaded(task: Task, data: str, shape: tuple[int, ...] | None = None, classes:
     Raises:
         InputError: there is no such dataset, it is of another kind, or has others than are needed.
     """
-    given: Given = datasets.load(data, Gazes) if task == "gaze" else datasets.load(data, Boxes)
-    if shape not in (None, given.shape):
-        has, needs = ("x".join(map(str, sizes)) for sizes in (given.shape, shape or ()))
-        raise InputError(f"{data}: its pictures are {has}, but the model was trained on {needs}")
-    if isinstance(given, Boxes):
-        if classes not in (None, len(given.classes)):
-            raise InputError(f"{data}: has {len(given.classes)} classes, but the model was trained on {classes}")
-        alone = all(len(box) == 1 for part in given.parts().values() for box in part.boxes)
-        if task == "localize" and not alone:
-            raise InputError(
-                f"{data}: has pictures without or with several boxes; right would be one, or --task detect"
-            )
-        if task == "detect" and not sum(len(box) for box in given.train.boxes):
-            raise InputError(f"{data}: has no box to learn from; right would be one or more")
+    if task == "gaze":
+        return datasets.load(data, Gazes, shape=shape)
+    given = datasets.load(data, Boxes, shape=shape)
+    if classes not in (None, len(given.classes)):
+        raise InputError(f"{data}: has {len(given.classes)} classes, but the model was trained on {classes}")
+    alone = all(len(box) == 1 for part in given.parts().values() for box in part.boxes)
+    if task == "localize" and not alone:
+        raise InputError(f"{data}: has pictures without or with several boxes; right would be one, or --task detect")
+    if task == "detect" and not sum(len(box) for box in given.train.boxes):
+        raise InputError(f"{data}: has no box to learn from; right would be one or more")
     return given

@@ -138,8 +138,9 @@ def lost(depth: int, plain: bool, given: cnn.Pictured, steps: int, seed: int) ->
     torch.manual_seed(seed)
     cfg = Config(depth=depth, plain=plain, steps=steps, vary=0.0)
     model = cnn.channels_last(ResNet(cfg, given.shape, given.outputs))
-    descent = cnn.Descent(cfg, model, given, seed, cnn.by_autograd)
-    losses = [float(descent.step(descent.index(step))) for step in range(steps)]
+    descent = cnn.Descent(cfg, model, cnn.on_varied(cfg, model, given, cnn.by_autograd))
+    index = cnn.batches(cfg, len(given.train), seed)
+    losses = [float(descent.step(index(step))) for step in range(steps)]
     model.eval()
     some = losses[-max(1, steps // 10) :]
     return sum(some) / len(some), float(cnn.held_out(model, given)["accuracy"])

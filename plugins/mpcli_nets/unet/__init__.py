@@ -20,21 +20,20 @@ from pathlib import Path
 from typing import Annotated
 
 import imageio.v3 as imageio
-import numpy as np
 import torch
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import nn
 
 from mpcli.errors import InputError
-from mpcli.kit.datasets.files import read_image
+from mpcli.kit.datasets.files import planes, read_image
 from mpcli.run import Run, Trained
 from mpcli_nets import cnn, fcn
 from mpcli_nets.cnn import Rate
 from mpcli_nets.fcn import Batch, Crop, Given, Other, Some
 from mpcli_nets.resnet import Norm
-from mpcli_nets.unet import tiles
 from mpcli_nets.unet.equations import gradcheck as gradcheck
 from mpcli_nets.unet.net import Level, Skips, UNet
+from mpcli_nets.unet.tiles import classes_of
 
 __all__ = ["Config", "Level", "Segmenter", "UNet"]
 
@@ -61,12 +60,6 @@ class Segmenter(UNet):
         nn.init.kaiming_normal_(self.top.weight)
 
 
-def classes_of(model: nn.Module, x: Tensor) -> Tensor:
-    """The likeliest class of each pixel, [H, W], of one picture of any size, bytes [C, H, W]."""
-    assert isinstance(model, UNet)
-    return tiles.classes_of(model, x, len(model.down))
-
-
 def train(cfg: Config, run: Run, data: Given = "cells") -> None:
     given = fcn.masked(data).to(run.device)
     run.say(given.describe())
@@ -90,9 +83,8 @@ def sample(
         x = given.test.pictures[0]
     else:
         model = trained.load(Segmenter, Config)
-        grey = trained.extras["channels"] == 1
-        pixels = np.atleast_3d(np.asarray(read_image(image, "L" if grey else "RGB", upright=True)))
-        x = torch.from_numpy(np.moveaxis(pixels, 2, 0).copy())
+        mode = "L" if trained.extras["channels"] == 1 else "RGB"
+        x = torch.tensor(planes(read_image(image, mode, upright=True)))
     said = classes_of(model, x.to(run.device)).cpu()
     for name, numbers in (("mask.png", said), ("objects.png", fcn.measures.objects(said > 0).long())):
         with run.file(name) as path:

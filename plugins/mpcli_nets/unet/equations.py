@@ -70,8 +70,8 @@ def gradcheck() -> Iterator[Case]:
     def tiled(_: Tensor, bytes_of: Tensor) -> Sides:
         torch.manual_seed(3)
         made = ready(net.UNet(1, 3, (2, 3, 4))).float()
-        whole = tiles.classes_of(made, bytes_of, 3, 4096)
-        return tiles.classes_of(made, bytes_of, 3, 16), whole, whole.flip(0)
+        whole = tiles.classes_of(made, bytes_of, 4096)
+        return tiles.classes_of(made, bytes_of, 16), whole, whole.flip(0)
 
     def picture(generator: torch.Generator) -> Tensor:
         return torch.randint(256, (1, 61, 45), generator=generator).to(torch.uint8)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mpcli_nets.fcn import grey
+from mpcli_nets.unet.net import UNet
 
 TILE = 1024  # pixels along a side up to which a picture is seen at once
 
@@ -20,11 +21,13 @@ def reach(levels: int) -> int:
 
 
 @torch.no_grad()
-def classes_of(model: nn.Module, x: Tensor, levels: int, tile: int = TILE) -> Tensor:
-    """The likeliest class of each pixel, [H, W], of one picture, bytes [C, H, W].
+def classes_of(model: nn.Module, x: Tensor, tile: int = TILE) -> Tensor:
+    """The likeliest class of each pixel, [H, W], of one picture of any size, bytes [C, H, W].
 
     Tiles are cut out with as much around them as the network sees, so that they are what the whole would give.
     """
+    assert isinstance(model, UNet)
+    levels = len(model.down)
     height, width = x.shape[1:]
     if max(height, width) <= tile:
         return model(grey(x)[None])[0].argmax(0)
