@@ -90,7 +90,7 @@ def networks() -> Iterator[Case]:
     def shifted(x: Tensor) -> Sides:
         """The scores of a picture that is moved by the stride of all pools; near the border zeros differ."""
         torch.manual_seed(1)
-        net = ready(nets.EncoderDecoder(2, 1, 2, "nearest"))
+        net = ready(nets.EncoderDecoder(8, 1, 2, "nearest"))
         around = F.pad(x, (144, 144, 144, 144))
         right = net(around.roll((16, 16), (2, 3)))[..., 112:-112, 112:-112]
         straight = net(around.roll((8, 8), (2, 3)))[..., 112:-112, 112:-112]
