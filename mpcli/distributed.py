@@ -51,6 +51,10 @@ def group() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
+    # Its functions have the group that there is when it is imported as a default argument. Imported later, as by the
+    # first optimizer, it would keep the group, whose threads abort a process that ends while they run.
+    import torch.distributed.nn
+
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (ValueError, RuntimeError) as error:

@@ -152,6 +152,32 @@ def test_what_cannot_be_shared_out_is_refused(site, mpcli, monkeypatch):
     assert not Path("runs").exists()
 
 
+@pytest.mark.learning
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are not listed here")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that is alive while the interpreter ends may abort the process, after all was done and saved."""
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import os, torch\n"
+        "from pathlib import Path\n"
+        "from mpcli import distributed\n"
+        "with distributed.group():\n"
+        "    layer = torch.nn.Linear(2, 2)\n"
+        "    optimizer = torch.optim.Adam(layer.parameters())\n"
+        "    together = distributed.Together({'layer': layer, 'optimizer': optimizer})\n"
+        "    layer(torch.ones(1, 2)).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    together.stepped()\n"
+        "    together.end()\n"
+        "names = [(task / 'comm').read_text().strip() for task in Path('/proc/self/task').iterdir()]\n"
+        "Path(f'threads{os.environ[\"RANK\"]}').write_text(' '.join(names))\n"
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(launcher, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all("gloo" not in (tmp_path / f"threads{rank}").read_text() for rank in (0, 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Rays:
     origin: torch.Tensor
